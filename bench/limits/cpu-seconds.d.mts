@@ -1,0 +1,2 @@
+/** See `cpu-seconds.mjs`. */
+export function cpuSeconds(): number;

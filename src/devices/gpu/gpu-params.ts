@@ -1,0 +1,32 @@
+/** What a GPU is made of, and its presets. */
+import { assert } from '../../base/assert.ts';
+
+/** Time parameters of a `Gpu`. */
+export interface GpuParams {
+  /** From the end of the waits of a job to its first access, in ns. */
+  readonly launchNs: number;
+  /** Time of the shader for one pixel, in ns; a fraction is allowed. */
+  readonly pixelNs: number;
+  /** Bytes it moves from and to memory in a ns (so GB/s); a conversion takes the longer of the two times. */
+  readonly bytesPerNs: number;
+  /** Rows that a conversion reads, works on and writes at once; even. Default: all. */
+  readonly rowsPerBatch?: number;
+}
+
+/**
+ * A small GPU of an Arm board, of the size of VideoCore VI: 500 MHz (published), 2 pixels a clock (assumed), 4 GB/s of
+ * shared 32-bit LPDDR4 (assumed), 20 us to start a job (assumed).
+ */
+export const videoCore6: GpuParams = { launchNs: 20_000, pixelNs: 1, bytesPerNs: 4 };
+
+/** @internal @throws {InvariantError} a parameter out of its range, named. */
+export function checkGpuParams({ launchNs, pixelNs, bytesPerNs, rowsPerBatch = 2 }: GpuParams): void {
+  assert(Number.isSafeInteger(launchNs) && launchNs >= 0, 'launchNs: %s is no whole number >= 0', launchNs);
+  assert(pixelNs >= 0 && pixelNs < Infinity, 'pixelNs: %s is no time', pixelNs);
+  assert(bytesPerNs > 0, 'bytesPerNs: %s is not above 0', bytesPerNs);
+  assert(
+    Number.isInteger(rowsPerBatch) && rowsPerBatch > 0 && rowsPerBatch % 2 === 0,
+    'rowsPerBatch: %s is no even number > 0',
+    rowsPerBatch,
+  );
+}

@@ -1,0 +1,71 @@
+/**
+ * What stands behind a device: the back end of the DMA API that makes its addresses, and the translation of its accesses.
+ * Both know the same addresses, so one object does both.
+ */
+import type { DmaAddr, PhysAddr } from '../base/addr.ts';
+import type { CoherencyDomain } from '../cache/coherency.ts';
+import type { Simulator } from '../sim/simulator.ts';
+import type { SgTable } from './sg-table.ts';
+
+/** What a device does to memory. */
+export type AccessKind = 'read' | 'write';
+
+/** An access that a device was refused. */
+export interface PortFault {
+  readonly device: string;
+  /** First byte refused, as the device sees it. */
+  readonly address: DmaAddr;
+  /** Bytes from there on that were not done. */
+  readonly length: number;
+  readonly access: AccessKind;
+  /**
+   * `'unmapped'`, `'permission'`: the IOMMU refused; `'address-size'`: beyond the IOMMU's input or the device's mask;
+   * `'no-memory'`: translated, but no memory answers there.
+   */
+  readonly reason: string;
+  readonly timeNs: number;
+}
+
+/** Where an address leads. */
+export interface Translation {
+  readonly phys: PhysAddr;
+  /** Bytes from there on that this translation covers. */
+  readonly runBytes: number;
+}
+
+/** A device as its back end and its port see it. */
+export interface DmaMaster {
+  readonly name: string;
+  readonly sim: Simulator;
+  readonly coherency: CoherencyDomain;
+  /** Whether its accesses snoop the CPU caches. */
+  readonly coherent: boolean;
+  /** Bits of address it can drive. */
+  readonly dmaMaskBits: number;
+  /** The first address it can not drive. */
+  readonly dmaLimit: number;
+  readonly maxSegmentSizeBytes: number;
+  readonly segBoundaryBytes: number;
+}
+
+/** @internal Plain throughout: nothing here waits or touches caches. */
+export interface DmaOps {
+  /**
+   * Adds the segments of `sgt`.
+   *
+   * @param prot - what the device may do: `IommuProt` bits.
+   * @throws {ErrnoError} and then no segment is left and nothing is mapped.
+   */
+  mapSg(sgt: SgTable, prot: number): void;
+  /** Ends what {@link mapSg} began; the segments are still there, the caller drops them. */
+  unmapSg(sgt: SgTable): void;
+  /** Result of the last successful {@link translate}. */
+  readonly phys: number;
+  readonly runBytes: number;
+  /** Translates one access, charging for it. @returns false when it is refused: see {@link fault}. */
+  translate(address: number, access: AccessKind): boolean;
+  /** The fault of the last {@link translate}, which was refused; `length` 0. */
+  fault(): PortFault;
+  /** As {@link translate}, without time, state change or record; `undefined` when it leads nowhere. */
+  peekTranslate(address: number): Translation | undefined;
+}

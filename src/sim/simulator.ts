@@ -1,0 +1,203 @@
+/**
+ * The simulator: one clock, its tasks and timers, its random numbers, its trace and its hazards. Everything of a
+ * simulated machine hangs on one; two of them in one process do not meet.
+ */
+import { type Nanos, nanos } from '../base/addr.ts';
+import { InvariantError } from '../base/assert.ts';
+import { HazardError } from '../base/errors.ts';
+import type { HazardFacts, HazardPolicy } from '../base/hazards.ts';
+import { TraceBus } from '../trace/trace-bus.ts';
+import { type Chooser, formatChoices } from './chooser.ts';
+import { Delay } from './delay.ts';
+import type { EventHandle } from './event-queue.ts';
+import type { MaybeOp, Op } from './op.ts';
+import { Prng } from './prng.ts';
+import { Scheduler } from './scheduler.ts';
+import { KilledError, type Task } from './task.ts';
+import { Timer } from './timer.ts';
+import { WwClass } from './ww-acquire-ctx.ts';
+
+/** How to make a {@link Simulator}. */
+export interface SimulatorOptions {
+  /** Start of all random streams; a whole number of 32 bits. Default 1. */
+  readonly seed?: number;
+  /** Picks among ready tasks; without one the first that became ready runs first. */
+  readonly chooser?: Chooser;
+  /** Default `'throw'`: a hazard ends the access that caused it with a {@link HazardError}. */
+  readonly hazards?: HazardPolicy;
+}
+
+/** How to spawn a task. */
+export interface SpawnOptions {
+  /** A daemon does not keep `sim.run()` from ending. Default false. */
+  readonly daemon?: boolean;
+}
+
+/** One simulated world. */
+export class Simulator {
+  /** The only way to observe. */
+  readonly trace = new TraceBus();
+  /** Named streams of random numbers. */
+  readonly prng: Prng;
+  /** Hazards found so far, in order, under either policy. */
+  readonly hazards: HazardFacts[] = [];
+  /**
+   * The class of all reservation locks, so that a transaction can lock any of them.
+   *
+   * @see Linux 6.1 `drivers/dma-buf/dma-resv.c` reservation_ww_class
+   */
+  readonly reservationClass = new WwClass('wait-die', 'reservation');
+  /** @internal */
+  readonly scheduler: Scheduler;
+  readonly #policy: HazardPolicy;
+  readonly #timers: (Timer | null)[] = [];
+  readonly #freeTimers: number[] = [];
+  readonly #timerKind: number;
+
+  /** @throws {InvariantError} `seed` is no whole number. */
+  constructor(options: SimulatorOptions = {}) {
+    this.prng = new Prng(options.seed ?? 1);
+    this.#policy = options.hazards ?? 'throw';
+    this.scheduler = new Scheduler(this.trace, options.chooser ?? null, (facts) => this.report(facts));
+    this.#timerKind = this.scheduler.addHandler((index) => this.#expire(index));
+  }
+
+  /** The present instant, in ns. */
+  get now(): Nanos {
+    return this.scheduler.now as Nanos;
+  }
+
+  /** The running task; `null` in callbacks and outside a run. */
+  get currentTask(): Task<unknown> | null {
+    return this.scheduler.current;
+  }
+
+  /** The choices made so far as text, for a {@link ReplayChooser}. Empty without a chooser. */
+  get choices(): string {
+    return formatChoices(this.scheduler.choices);
+  }
+
+  /**
+   * Runs `body` as task `main` until it has ended, with everything else that happens meanwhile, and gives its value.
+   * Synchronous. Tasks that are not over then stay, and go on in the next run.
+   *
+   * @throws what `body` threw; {@link KilledError} when it was killed; the error of any task that nobody waits for;
+   *   {@link DeadlockError} when no event is left and `body` still waits; {@link InvariantError} when called from inside
+   *   the simulation.
+   */
+  run<T>(body: () => Op<T>): T;
+  /** The same for a body that does not wait. */
+  run<T>(body: () => T): T;
+  /** Runs until nothing but daemons is left. Same errors. */
+  run(): void;
+  run<T>(body?: () => MaybeOp<T>): T | undefined {
+    if (body === undefined) {
+      this.scheduler.run(null, Infinity);
+      return undefined;
+    }
+    const task = this.scheduler.spawn('main', false, body);
+    task.observed = true;
+    this.scheduler.run(task, Infinity);
+    if (task.outcome === 'threw') throw task.error;
+    if (task.outcome === 'killed') throw new KilledError(task.name);
+    return task.value as T;
+  }
+
+  /** Runs every event up to and including `timeNs` (whole ns) and leaves the clock there. */
+  runUntil(timeNs: number): void {
+    this.scheduler.run(null, nanos(timeNs));
+  }
+
+  /**
+   * Starts `body` as a task of its own: it becomes ready at the present instant. Plain.
+   *
+   * An error it throws goes to whoever waits for `task.done`; when nobody does, it ends the run.
+   */
+  spawn<T>(name: string, body: () => Op<T>, options?: SpawnOptions): Task<T>;
+  /** The same for a body that does not wait. */
+  spawn<T>(name: string, body: () => T, options?: SpawnOptions): Task<T>;
+  spawn<T>(name: string, body: () => MaybeOp<T>, options: SpawnOptions = {}): Task<T> {
+    return this.scheduler.spawn(name, options.daemon ?? false, body);
+  }
+
+  /** Waits `ns` after the running task's debt is paid. @throws {InvariantError} negative or not whole. */
+  delay(ns: number): Op<void> {
+    if (!Number.isSafeInteger(ns) || ns < 0) nanos(ns);
+    return new Delay(this.scheduler, ns);
+  }
+
+  /**
+   * Adds to what the running task owes; it is paid, rounded up to whole ns, at its next wait or end. Fractions add up
+   * without loss. Outside a task (callbacks, tests) nobody owes, so nothing happens. Plain.
+   *
+   * @throws {InvariantError} `ns` is negative or not finite.
+   */
+  charge(ns: number): void {
+    if (!(ns >= 0 && ns < Infinity)) throw new InvariantError(`charge: ${ns} ns is no time span`);
+    this.scheduler.charge(ns);
+  }
+
+  /**
+   * Calls `callback` in `ns`, at its own due time. A callback can not wait. Plain.
+   *
+   * @returns a timer that can be cancelled.
+   */
+  after(ns: number, callback: () => undefined): Timer {
+    const index = this.#freeTimers.pop() ?? this.#timers.length;
+    const timer = new Timer(callback, () => {
+      if (this.unschedule(timer.handle)) this.#dropTimer(index);
+    });
+    timer.handle = this.scheduler.schedule(nanos(ns), this.#timerKind, index);
+    this.#timers[index] = timer;
+    return timer;
+  }
+
+  /**
+   * Registers what happens for a kind of event of your own. Many events of one kind share the function; each carries
+   * a number. This is the fast way: no closure an event.
+   *
+   * @returns the kind, for {@link schedule}.
+   */
+  eventKind(handler: (arg: number) => undefined): number {
+    return this.scheduler.addHandler(handler);
+  }
+
+  /**
+   * Schedules an event of `kind` in `ns` (whole, not checked) with a 32-bit `arg`. Plain.
+   *
+   * @returns a handle for {@link unschedule}; events without delay can not be taken back.
+   */
+  schedule(ns: number, kind: number, arg: number): EventHandle {
+    return this.scheduler.schedule(ns, kind, arg);
+  }
+
+  /** Takes an event back. @returns false when it happened already or had no delay. */
+  unschedule(handle: EventHandle): boolean {
+    return handle >= 0 && this.scheduler.queue.cancel(handle);
+  }
+
+  /**
+   * Notes a hazard: it is traced and kept in {@link hazards}.
+   *
+   * @throws {HazardError} with policy `'throw'`.
+   */
+  report(facts: HazardFacts): void {
+    this.hazards.push(facts);
+    const error = new HazardError(facts);
+    if (this.trace.enabled) {
+      this.trace.emit({ kind: 'hazard', timeNs: this.now, code: facts.hazard, text: error.message });
+    }
+    if (this.#policy === 'throw') throw error;
+  }
+
+  #expire(index: number): undefined {
+    const timer = this.#timers[index];
+    this.#dropTimer(index);
+    timer?.expire();
+  }
+
+  #dropTimer(index: number): void {
+    this.#timers[index] = null;
+    this.#freeTimers.push(index);
+  }
+}
