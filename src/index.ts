@@ -43,8 +43,9 @@ export type { RandomSource } from './base/random.ts';
 export { alignDown, alignUp, formatBytes, GIB, KIB, MIB, ms, pagesFor, seconds, us } from './base/units.ts';
 // cache
 export { type CacheCosts, freeCacheCosts } from './cache/cache-costs.ts';
+export type { CacheCounters } from './cache/cache-counters.ts';
 export { CoherencyDomain, type CoherencyOptions, type DevicePort } from './cache/coherency.ts';
-export type { CacheCounters, CacheGeometry, CpuCache } from './cache/cpu-cache.ts';
+export type { CacheGeometry, CpuCache } from './cache/cpu-cache.ts';
 export type { MemoryAttribute } from './cache/cpu-port.ts';
 export { CpuView, type CpuViewOptions, type PhysExtent } from './cache/cpu-view.ts';
 export type { CameraBuffer, CameraBufferState, CapturedFrame } from './devices/camera/camera-buffer.ts';

@@ -21,6 +21,8 @@ import type { PhysAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import type { PhysMemory } from '../mem/phys-memory.ts';
 import { copyBytes, wordIndex, wordsOf } from './byte-copy.ts';
+import type { CacheCounters } from './cache-counters.ts';
+import { CachedPages } from './cached-pages.ts';
 
 /** Shape of a cache. Default: 1 MiB, 16 ways, lines of 64 bytes. */
 export interface CacheGeometry {
@@ -30,22 +32,6 @@ export interface CacheGeometry {
   readonly ways?: number;
   /** Bytes in a line: a power of two in 16..1024. Default 64. */
   readonly lineBytes?: number;
-}
-
-/** What a cache did since it was made. Lines, unless the name says bytes. */
-export interface CacheCounters {
-  /** Lines found by reads and writes. */
-  hits: number;
-  /** Lines not found by reads and writes. */
-  misses: number;
-  /** Dirty lines written back by clean operations and snoops. */
-  cleaned: number;
-  /** Lines dropped by invalidate operations and snoops. */
-  invalidated: number;
-  /** Lines dropped to make room. */
-  evictions: number;
-  /** Bytes written to memory, for whatever reason. */
-  writtenBackBytes: number;
 }
 
 /** Told what happens to lines, to keep a shadow; must not change the cache. @internal */
@@ -87,6 +73,7 @@ export class CpuCache {
   /** Time of the last use of each slot, 0 if empty. */
   readonly #ages: Float64Array;
   readonly #dirty: Uint8Array;
+  readonly #pages: CachedPages;
   /** Result of {@link CpuCache.#collect}. */
   readonly #found: Uint32Array;
   #clock = 0;
@@ -111,6 +98,7 @@ export class CpuCache {
     this.bytes = new Uint8Array(memory.storesBytes ? slots * lineBytes : 0);
     this.#words = new Int32Array(this.bytes.buffer);
     this.#lineWords = lineBytes / 4;
+    this.#pages = new CachedPages(lineBytes);
     this.#tags = new Float64Array(slots);
     this.#ages = new Float64Array(slots);
     this.#dirty = new Uint8Array(slots);
@@ -291,6 +279,7 @@ export class CpuCache {
     tags[slot] = key;
     this.#ages[slot] = ++this.#clock;
     this.#validLines++;
+    this.#pages.count(line, 1);
     if (fill) this.#fill(slot, line);
     return slot;
   }
@@ -350,7 +339,9 @@ export class CpuCache {
   }
 
   #drop(slot: number): void {
-    this.observer?.dropping(slot, this.lineAt(slot));
+    const line = this.lineAt(slot);
+    this.observer?.dropping(slot, line);
+    this.#pages.count(line, -1);
     if (this.#dirty[slot] === 1) this.#dirtyLines--;
     this.#dirty[slot] = 0;
     this.#tags[slot] = 0;
@@ -381,16 +372,20 @@ export class CpuCache {
   /** Puts the slots of cached lines in [first, last] into `#found`. @returns how many. Walks what is smaller. */
   #collect(first: number, last: number): number {
     let count = 0;
-    if (last - first + 1 > this.slots / 8) {
+    if (last - first + 1 > this.slots) {
       for (let slot = 0; slot < this.slots; slot++) {
         const line = (this.#tags[slot] as number) - 1;
         if (line >= first && line <= last) this.#found[count++] = slot;
       }
       return count;
     }
-    for (let line = first; line <= last; line++) {
-      const slot = this.find(line);
-      if (slot >= 0) this.#found[count++] = slot;
+    const end = last + 1;
+    for (let line = this.#pages.skip(first, end); line < end; line = this.#pages.skip(line, end)) {
+      const stop = Math.min(end, this.#pages.endOfPage(line));
+      for (; line < stop; line++) {
+        const slot = this.find(line);
+        if (slot >= 0) this.#found[count++] = slot;
+      }
     }
     return count;
   }

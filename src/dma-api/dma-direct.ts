@@ -50,6 +50,8 @@ export class DirectDma implements DmaOps {
     return false;
   }
 
+  charge(): void {}
+
   fault(): PortFault {
     assert(this.#fault !== null, 'fault: no access of %s was refused', this.#device.name);
     return this.#fault;

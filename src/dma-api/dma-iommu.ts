@@ -60,6 +60,8 @@ export class IommuDma implements DmaOps {
   readonly #device: DmaMaster;
   readonly #dma: IommuDmaDomain;
   readonly #found: IommuTranslation;
+  /** Cost of the translations that were not charged yet. */
+  #owedNs = 0;
 
   /** Attaches the device to the domain. */
   constructor(device: DmaMaster, dma: IommuDmaDomain) {
@@ -105,7 +107,14 @@ export class IommuDma implements DmaOps {
 
   translate(address: number, access: AccessKind): boolean {
     const { domain } = this.#dma;
-    return domain.iommu.translate(domain, address as Iova, access, this.#found);
+    const isAllowed = domain.iommu.translateDeferred(domain, address as Iova, access, this.#found);
+    this.#owedNs += this.#found.costNs;
+    return isAllowed;
+  }
+
+  charge(): void {
+    this.#device.sim.charge(this.#owedNs);
+    this.#owedNs = 0;
   }
 
   fault(): PortFault {

@@ -62,8 +62,10 @@ export interface DmaOps {
   /** Result of the last successful {@link translate}. */
   readonly phys: number;
   readonly runBytes: number;
-  /** Translates one access, charging for it. @returns false when it is refused: see {@link fault}. */
+  /** Translates one address; {@link charge} charges for it. @returns false when it is refused: see {@link fault}. */
   translate(address: number, access: AccessKind): boolean;
+  /** Charges what the translations since the last call took: once an access, not once a page. */
+  charge(): void;
   /** The fault of the last {@link translate}, which was refused; `length` 0. */
   fault(): PortFault;
   /** As {@link translate}, without time, state change or record; `undefined` when it leads nowhere. */

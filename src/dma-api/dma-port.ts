@@ -96,7 +96,11 @@ export class DmaPort {
 
   #access(kind: AccessKind, address: DmaAddr, bytes: Uint8Array | null, offset: number, length: number): number {
     checkSlice(kind, bytes, offset, length);
-    return this.#coherency.asOneAccess(() => this.#transfer(kind, address, bytes, offset, length));
+    return this.#coherency.asOneAccess(() => {
+      const done = this.#transfer(kind, address, bytes, offset, length);
+      this.#ops.charge();
+      return done;
+    });
   }
 
   /** Runs that are neighbours in memory go as one, so that a scattered frame costs one call for each of its extents. */

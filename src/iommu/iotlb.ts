@@ -140,14 +140,18 @@ export class Iotlb {
     const page = Math.floor(iova * (PER_BYTE[sizeClass] as number));
     const tag = asid * CLASSES + sizeClass;
     const slot = this.victim(this.firstOf(asid, page), tag, page);
-    if (this.tags[slot] !== EMPTY) this.drop(slot);
+    const before = this.tags[slot] as number;
+    // What replaces an entry of its own size class changes no count.
+    if (before === EMPTY || (before & (CLASSES - 1)) !== sizeClass) {
+      if (before !== EMPTY) this.drop(slot);
+      this.count(sizeClass, 1);
+    }
     this.tags[slot] = tag;
     this.pages[slot] = page;
     this.deltas[slot] = phys - iova;
     this.ends[slot] = (page + 1) * sizeBytes;
     this.prots[slot] = prot;
     this.ages[slot] = ++this.clock;
-    this.count(sizeClass, 1);
     return slot;
   }
 
@@ -221,12 +225,16 @@ export class Iotlb {
   }
 
   private victim(first: number, tag: number, page: number): number {
-    const same = this.find(first, tag, page);
-    if (same >= 0) return same;
+    const { tags, ages } = this;
     let oldest = first;
-    for (let slot = first; slot < first + this.ways; slot++) {
-      if (this.tags[slot] === EMPTY) return slot;
-      if ((this.ages[slot] as number) < (this.ages[oldest] as number)) oldest = slot;
+    let least = Infinity;
+    for (let slot = first, end = first + this.ways; slot < end; slot++) {
+      const held = tags[slot] as number;
+      if (held === tag && this.pages[slot] === page) return slot;
+      const age = held === EMPTY ? -1 : (ages[slot] as number);
+      if (age >= least) continue;
+      least = age;
+      oldest = slot;
     }
     return oldest;
   }
