@@ -117,7 +117,7 @@ export type { ArmMaliLpaeRegisters } from './iommu/io-pgtable-arm-mali.ts';
 export type { ArmLpaeS2Registers } from './iommu/io-pgtable-arm-s2.ts';
 export type { ArmV7sRegisters } from './iommu/io-pgtable-arm-v7s.ts';
 export { Iommu, type IommuClient, type IommuContext, type IommuOptions } from './iommu/iommu.ts';
-export { type IommuCosts, smmuV3Costs } from './iommu/iommu-costs.ts';
+export { freeIommuCosts, type IommuCosts } from './iommu/iommu-costs.ts';
 export { IommuDomain, type IommuDomainOptions } from './iommu/iommu-domain.ts';
 export { Iotlb, type IotlbEntry, type IotlbOptions } from './iommu/iotlb.ts';
 export { IotlbGather } from './iommu/iotlb-gather.ts';
@@ -149,6 +149,7 @@ export { MAX_PAGE_ORDER, type ZoneLimits, type ZoneName } from './mem/zone.ts';
 // platform
 export { type ArmSocOptions, armSoc } from './platform/arm-soc.ts';
 export { type DeviceSpec, Machine, type MachineOptions, type MachineSpec } from './platform/machine.ts';
+export { smmuV3Costs } from './platform/smmu-v3.ts';
 // sim
 export {
   type Accessible,
@@ -175,7 +176,7 @@ export { Mutex } from './sim/mutex.ts';
 export { isOp, lift, type MaybeOp, type Op, type Suspend } from './sim/op.ts';
 export { Prng } from './sim/prng.ts';
 export { Semaphore } from './sim/semaphore.ts';
-export { Simulator, type SimulatorOptions, type SpawnOptions } from './sim/simulator.ts';
+export { type RunOptions, Simulator, type SimulatorOptions, type SpawnOptions } from './sim/simulator.ts';
 export { type Held, KilledError, type Task, type TaskOutcome } from './sim/task.ts';
 export type { Timer } from './sim/timer.ts';
 export { type WaitOptions, WaitQueue } from './sim/wait-queue.ts';

@@ -24,7 +24,7 @@ export type Pfn = Brand<number, 'Pfn'>;
 /** Simulated time in whole nanoseconds (`ktime_t`). */
 export type Nanos = Brand<number, 'Nanos'>;
 
-/** Addresses have at most this many bits: DESIGN decision, so that they stay exact in a double. */
+/** Addresses have at most this many bits: so they stay exact in a double (docs/decisions/0002). */
 export const ADDRESS_BITS = 52;
 const ADDRESS_LIMIT = 2 ** ADDRESS_BITS;
 

@@ -53,14 +53,15 @@ export interface Waiter {
   readonly sinceNs: number;
 }
 
-/** No event is left and tasks still wait. Carries each of them. */
+/** No event is left, or the time that was given is over, and tasks still wait. Carries each of them. */
 export class DeadlockError extends Error {
   override readonly name = 'DeadlockError';
   readonly waiters: readonly Waiter[];
 
-  constructor(nowNs: number, waiters: readonly Waiter[]) {
+  /** @param why - default `'no event is left'`. */
+  constructor(nowNs: number, waiters: readonly Waiter[], why = 'no event is left') {
     const lines = waiters.map((w) => `  task ${w.task} waits for ${w.waitsFor} since ${w.sinceNs} ns`);
-    super([`no event is left at ${nowNs} ns and ${waiters.length} task(s) still wait:`, ...lines].join('\n'));
+    super([`${why} at ${nowNs} ns and ${waiters.length} task(s) still wait:`, ...lines].join('\n'));
     this.waiters = waiters;
   }
 }

@@ -361,8 +361,11 @@ export class CoherencyDomain {
     }
     const perLineNs = op === 'invalidate' ? this.costs.invalidateLineNs : this.costs.cleanLineNs;
     this.#cpu.debtNs += lines * perLineNs + this.costs.barrierNs;
-    this.#traceMaintenance(op, phys, length, lines);
-    this.#bracket.leave();
+    try {
+      this.#traceMaintenance(op, phys, length, lines);
+    } finally {
+      this.#bracket.leave(); // also when a listener throws: the bracket must not stay open
+    }
     return lines;
   }
 

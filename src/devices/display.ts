@@ -12,8 +12,8 @@
  *
  * Rules:
  * 1. Vblank 0 is at {@link Display.enable}; vblank `n` is `n` frame times later, without drift.
- * 2. A flip waits for the fences that were on the buffer when it was asked for (writers), or for the explicit one instead.
- *    Then it latches at the next vblank; what is ready at the very instant of a vblank is too late for it.
+ * 2. A flip waits for the fences that were on the buffer when it was asked for: the writers. An explicit fence takes the
+ *    place of all but the buffer's moves (KERNEL fences). Then it latches at the next vblank; what is ready at the very instant of a vblank is too late for it.
  * 3. Until then the old framebuffer is shown. Once latched, the old one is not read any more.
  * 4. One flip can be pending. It goes on when the task that asked for it is killed.
  * 5. The display leaves no fences of its own: who draws into a buffer again waits for the flip away from it.
@@ -34,7 +34,7 @@ import { ErrnoError } from '../base/errors.ts';
 import type { Device } from '../dma-api/device.ts';
 import type { DmaBuf } from '../dmabuf/dma-buf.ts';
 import type { DmaFence } from '../dmabuf/dma-fence.ts';
-import { usageToWaitFor } from '../dmabuf/dma-resv.ts';
+import { DmaResvUsage, usageToWaitFor } from '../dmabuf/dma-resv.ts';
 import { Event } from '../sim/event.ts';
 import type { Op } from '../sim/op.ts';
 import { settle } from '../sim/settle.ts';
@@ -68,7 +68,7 @@ export interface DisplayOptions {
 
 /** How to flip. */
 export interface FlipOptions {
-  /** Wait for this fence, and for none that is on the buffer. Its error does not matter. */
+  /** Wait for this fence and for the buffer's moves (KERNEL fences), not for its writers. Its error does not matter. */
   readonly inFence?: DmaFence;
   /** Number of the frame in traces. Default: the vblank's. */
   readonly frame?: number;
@@ -102,6 +102,8 @@ export class Display {
   #shown: Shown | null = null;
   #pending: PendingFlip | null = null;
   #scanout: Task<void> | null = null;
+  /** The vblank of the frame that is fetched, from its blanking on; `null` between frames. */
+  #fetching: number | null = null;
   #bytes: Uint8Array | null = null;
   #underruns = 0;
 
@@ -179,10 +181,7 @@ export class Display {
   /** Starts the vblanks, the first a frame time from now; nothing is shown yet. Plain. Does nothing when enabled. */
   enable(): void {
     if (this.#cadence !== null) return;
-    const cadence = new Cadence(this.#sim.now, framePeriod(this.params.mode));
-    this.#cadence = cadence;
-    if (this.params.selfRefresh !== false) return;
-    this.#scanout = this.#sim.spawn(`${this.dev.name} refresh`, () => this.#refresh(cadence), { daemon: true });
+    this.#cadence = new Cadence(this.#sim.now, framePeriod(this.params.mode));
   }
 
   /**
@@ -196,6 +195,7 @@ export class Display {
     this.#shown = null;
     this.#pending = null;
     this.#scanout = null;
+    this.#fetching = null;
     pending?.task.kill();
     scanout?.kill();
     pending?.done.fail(new ErrnoError('ECANCELED', 'pageFlip', `${this.dev.name} was disabled`));
@@ -237,7 +237,9 @@ export class Display {
       const { name } = this.#pending.framebuffer.buf;
       throw new ErrnoError('EBUSY', 'pageFlip', `the flip to ${name} is pending`);
     }
-    const fences = inFence === undefined ? framebuffer.buf.resv.fences(usageToWaitFor('read')) : [inFence];
+    const { resv } = framebuffer.buf;
+    const explicit = inFence !== undefined;
+    const fences = explicit ? [inFence, ...resv.fences(DmaResvUsage.kernel)] : resv.fences(usageToWaitFor('read'));
     const done = new Event<FlipDone>(this.#sim, `${this.dev.name} flip to ${framebuffer.buf.name}`);
     const task = this.#sim.spawn(`${this.dev.name} flip`, () => this.#flip(cadence, fences));
     this.#pending = { framebuffer, frame, task, done };
@@ -286,21 +288,25 @@ export class Display {
     this.#shown = pending;
     this.#trace('latched', pending.frame ?? vblankSequence);
     pending.done.fire({ vblankSequence, timestampNs });
-    if (this.params.selfRefresh === false) return;
-    this.#cutOff();
-    this.#scanout = this.#sim.spawn(`${this.dev.name} scanout`, () => this.#scan(cadence, vblankSequence));
+    this.#cutOff(vblankSequence);
+    const daemon = this.params.selfRefresh === false;
+    const refresh = () => this.#refresh(cadence, vblankSequence);
+    this.#scanout = this.#sim.spawn(`${this.dev.name} scanout`, refresh, { daemon });
   }
 
-  /** Ends a scanout that should have been over by now. */
-  #cutOff(): void {
+  /** Ends what still scans out at vblank `sequence`; a frame of an earlier one should have been over by now. */
+  #cutOff(sequence: number): void {
     if (this.#scanout === null || this.#scanout.outcome !== null) return;
     this.#scanout.kill();
-    this.#underruns++;
+    if (this.#fetching !== null && this.#fetching < sequence) this.#underruns++;
+    this.#fetching = null;
   }
 
-  *#refresh(cadence: Cadence): Op<void> {
-    for (let sequence = 0; ; sequence = Math.max(sequence + 1, cadence.indexAtOrAfter(this.#sim.now))) {
+  /** Fetches the frame of vblank `first`, and all later ones for a panel without a memory. */
+  *#refresh(cadence: Cadence, first: number): Op<void> {
+    for (let sequence = first; ; sequence = Math.max(sequence + 1, cadence.indexAtOrAfter(this.#sim.now))) {
       yield* this.#scan(cadence, sequence);
+      if (this.params.selfRefresh !== false) return;
       yield* sleepUntil(this.#sim, cadence.at(sequence + 1));
     }
   }
@@ -308,6 +314,7 @@ export class Display {
   *#scan(cadence: Cadence, sequence: number): Op<void> {
     const { mode, linesPerBatch = mode.vdisplay } = this.params;
     const timestampNs = cadence.at(sequence);
+    this.#fetching = sequence;
     yield* sleepUntil(this.#sim, timestampNs + lineOffsetNs(mode, 0));
     if (this.#shown === null) return;
     const { framebuffer, frame } = this.#shown;
@@ -321,6 +328,7 @@ export class Display {
       if (framebuffer.import.window.read(at, bytes, at, length) < length) complete = false;
     }
     yield* settle(this.#sim);
+    this.#fetching = null;
     const underrun = !complete || this.#sim.now > cadence.at(sequence + 1);
     if (underrun) this.#underruns++;
     this.#trace('scanned out', frame ?? sequence);

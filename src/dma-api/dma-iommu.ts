@@ -60,6 +60,8 @@ export class IommuDma implements DmaOps {
   readonly #device: DmaMaster;
   readonly #dma: IommuDmaDomain;
   readonly #found: IommuTranslation;
+  /** The last access was beyond what the device drives. */
+  #beyondMask: PortFault | null = null;
   /** Cost of the translations that were not charged yet. */
   #owedNs = 0;
 
@@ -106,6 +108,8 @@ export class IommuDma implements DmaOps {
   }
 
   translate(address: number, access: AccessKind): boolean {
+    this.#beyondMask = address >= this.#device.dmaLimit ? this.#refuse(address, access) : null;
+    if (this.#beyondMask !== null) return false;
     const { domain } = this.#dma;
     const isAllowed = domain.iommu.translateDeferred(domain, address as Iova, access, this.#found);
     this.#owedNs += this.#found.costNs;
@@ -118,6 +122,7 @@ export class IommuDma implements DmaOps {
   }
 
   fault(): PortFault {
+    if (this.#beyondMask !== null) return this.#beyondMask;
     const { fault } = this.#found;
     assert(fault !== null, 'fault: the last access of %s was not refused', this.#device.name);
     const { access, reason, timeNs } = fault;
@@ -125,8 +130,14 @@ export class IommuDma implements DmaOps {
   }
 
   peekTranslate(address: number): Translation | undefined {
-    const phys = this.#dma.domain.iovaToPhys(address as Iova);
+    const phys = address >= this.#device.dmaLimit ? null : this.#dma.domain.iovaToPhys(address as Iova);
     return phys === null ? undefined : { phys, runBytes: PAGE_SIZE - (address % PAGE_SIZE) };
+  }
+
+  #refuse(address: number, access: AccessKind): PortFault {
+    const { name, sim } = this.#device;
+    const at = { device: name, address: address as DmaAddr, length: 0 };
+    return { ...at, access, reason: 'address-size', timeNs: sim.now };
   }
 
   /** Where each extent's first page begins, in bytes from the start of the run; then the length of the run. */

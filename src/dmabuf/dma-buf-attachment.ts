@@ -12,6 +12,7 @@ import type { Device } from '../dma-api/device.ts';
 import type { DmaDirection } from '../dma-api/direction.ts';
 import { SgTable } from '../dma-api/sg-table.ts';
 import { lift, type Op } from '../sim/op.ts';
+import { settle } from '../sim/settle.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import { DmaResvUsage } from './dma-resv.ts';
 
@@ -87,14 +88,31 @@ export class DmaBufAttachment<Priv = unknown> {
     this.#trace('dmabuf.unmap', dir);
   }
 
-  /** {@link map}, but takes the reservation lock itself, which the caller must not hold. @see Linux 6.2 dma_buf_map_attachment_unlocked */
+  /**
+   * {@link map}, but takes the reservation lock itself, which the caller must not hold, and gives it back when what mapping
+   * charged is paid. A task that is killed while it pays leaves nothing mapped either.
+   *
+   * @see Linux 6.2 dma_buf_map_attachment_unlocked
+   */
   mapUnlocked(dir: DmaDirection): Op<SgTable> {
-    return this.buf.resv.withLock(() => this.map(dir));
+    return this.buf.resv.withLock(() => this.#mapAndPay(dir));
   }
 
   /** {@link unmap}, but takes the reservation lock itself, which the caller must not hold. @see Linux 6.2 dma_buf_unmap_attachment_unlocked */
   unmapUnlocked(sgt: SgTable, dir: DmaDirection): Op<void> {
     return this.buf.resv.withLock(() => this.unmap(sgt, dir));
+  }
+
+  *#mapAndPay(dir: DmaDirection): Op<SgTable> {
+    const sgt = yield* this.map(dir);
+    let paid = false;
+    try {
+      yield* settle(this.buf.sim);
+      paid = true;
+    } finally {
+      if (!paid) yield* this.unmap(sgt, dir);
+    }
+    return sgt;
   }
 
   *#takeBack(sgt: SgTable, dir: DmaDirection): Op<void> {

@@ -16,6 +16,7 @@ import { nanos } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import { timeout } from '../sim/combinators.ts';
 import { lift, type MaybeOp, type Op } from '../sim/op.ts';
+import { settle } from '../sim/settle.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import { WwAcquireCtx } from '../sim/ww-acquire-ctx.ts';
 import { WwMutex, wwLockAll } from '../sim/ww-mutex.ts';
@@ -62,6 +63,7 @@ export class DmaResv {
    * Takes the lock. May wait.
    *
    * @throws {ErrnoError} with a context: `EDEADLK` back off and retry, `EALREADY` the context has it.
+   * @throws {InvariantError} without one: the running task holds it already and would wait for itself (never retry).
    * @see Linux 6.1 dma_resv_lock
    */
   lock(ctx?: WwAcquireCtx): Op<void> {
@@ -73,11 +75,19 @@ export class DmaResv {
     this.mutex.unlock();
   }
 
-  /** Runs `body` with the lock held; it is given back also when `body` throws or the task is killed. */
+  /**
+   * Waits for the lock, runs `body` with it held and gives its value. The lock is given back in any case, also when `body`
+   * throws or the task is killed; after a `body` that returns, when the time charged in it has passed.
+   *
+   * @throws what `body` throws.
+   * @throws {InvariantError} the running task holds the lock already (never retry); `body` was not run.
+   */
   *withLock<T>(body: () => MaybeOp<T>): Op<T> {
     yield* this.lock();
     try {
-      return yield* lift(body());
+      const value = yield* lift(body());
+      yield* settle(this.#sim);
+      return value;
     } finally {
       this.unlock();
     }
@@ -143,31 +153,50 @@ export class DmaResv {
     return this.fences(usage).length === 0;
   }
 
-  /** Waits for all fences of `usage` and stronger, also for those added meanwhile. The lock need not be held. */
+  /**
+   * Waits for the fences of `usage` and stronger that are listed when it begins, slot by slot. A fence that takes one of
+   * these slots before its turn is waited for in its place; one in a later slot is not. When {@link reserveFences} has made a
+   * larger list meanwhile, it starts over with all that are in that one. The lock need not be held.
+   *
+   * @see Linux 6.1 dma_resv_iter_first_unlocked, dma_resv_iter_next_unlocked
+   */
   *wait(usage: DmaResvUsageValue): Op<void> {
-    for (let pending = this.fences(usage); pending.length > 0; pending = this.fences(usage)) {
-      yield* pending[0] as DmaFence;
+    let slots = this.#slots;
+    let end = slots.length;
+    for (let at = 0; at < end; at++) {
+      const { fence, usage: used } = slots[at] as DmaResvEntry;
+      if (used > usage || fence.signaled) continue;
+      yield* fence;
+      if (slots === this.#slots) continue;
+      slots = this.#slots;
+      end = slots.length;
+      at = -1;
     }
   }
 
   /**
    * As {@link wait}, but at most `ns`; not at all when all have signalled.
    *
-   * @returns whether all have signalled.
+   * @returns whether all that it waits for have signalled.
    * @throws {InvariantError} `ns` is negative or not whole.
    * @see Linux 6.1 dma_resv_wait_timeout
    */
   *waitTimeout(usage: DmaResvUsageValue, ns: number): Op<boolean> {
     nanos(ns);
-    if (!this.testSignaled(usage)) yield* timeout(this.#sim, ns, this.wait(usage));
-    return this.testSignaled(usage);
+    if (this.testSignaled(usage)) return true;
+    const { timedOut } = yield* timeout(this.#sim, ns, this.wait(usage));
+    return !timedOut || this.testSignaled(usage);
   }
 }
 
 /**
  * Runs `body` with the locks of all `resvs` held, taken in whatever order others take theirs: backs off and retries until
- * it has them. Reservations that are the same object are locked once.
+ * it has them. Reservations that are the same object are locked once. Waits for the locks; they are given back in any case,
+ * also when `body` throws or the task is killed; after a `body` that returns, when the time charged in it has passed.
  *
+ * @returns what `body` gives.
+ * @throws what `body` throws.
+ * @throws {InvariantError} the running task holds one of the locks already (never retry); `body` was not run.
  * @see Linux `Documentation/locking/ww-mutex-design.rst`
  */
 export function* withResvsLocked<T>(sim: Simulator, resvs: readonly DmaResv[], body: () => MaybeOp<T>): Op<T> {
@@ -177,7 +206,9 @@ export function* withResvsLocked<T>(sim: Simulator, resvs: readonly DmaResv[], b
     yield* wwLockAll(ctx, mutexes);
     ctx.done();
     try {
-      return yield* lift(body());
+      const value = yield* lift(body());
+      yield* settle(sim);
+      return value;
     } finally {
       for (const mutex of mutexes) mutex.unlock();
     }

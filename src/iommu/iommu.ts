@@ -19,7 +19,7 @@ import { ErrnoError } from '../base/errors.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import { type DmaAccess, type DmaFault, type DmaFaultHandler, type DmaFaultReason, FaultQueue } from './fault.ts';
 import { IommuProt, type IoPgtable, IoPgtableLeaf, type TablePages } from './io-pgtable.ts';
-import { type IommuCosts, smmuV3Costs } from './iommu-costs.ts';
+import { freeIommuCosts, type IommuCosts } from './iommu-costs.ts';
 import { Iotlb, type IotlbOptions } from './iotlb.ts';
 import type { Translation } from './translation.ts';
 
@@ -38,7 +38,7 @@ export interface IommuOptions {
   /** Walks snoop the CPU caches; default true. */
   readonly coherentWalk?: boolean;
   readonly iotlb?: IotlbOptions;
-  /** Default {@link smmuV3Costs}. */
+  /** Default: everything is free. Presets of `platform` have real ones. */
   readonly costs?: IommuCosts;
   /** Faults that wait at most; default 128. */
   readonly faultCapacity?: number;
@@ -89,7 +89,7 @@ export class Iommu {
     this.oas = options.oas ?? 48;
     this.coherentWalk = options.coherentWalk ?? true;
     this.iotlb = new Iotlb(options.iotlb);
-    this.costs = options.costs ?? smmuV3Costs;
+    this.costs = options.costs ?? freeIommuCosts;
     this.faults = new FaultQueue(options.faultCapacity);
     this.asidEnd = 2 ** (options.asidBits ?? 16);
   }

@@ -15,13 +15,10 @@
 import { PAGE_SIZE } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import { alignDown, GIB, KIB, MIB } from '../base/units.ts';
-import { smmuV3Costs } from '../iommu/iommu-costs.ts';
 import { Machine, type MachineOptions, type MachineSpec } from './machine.ts';
+import { smmuV3Costs } from './smmu-v3.ts';
 
-const SPEC: MachineSpec = {
-  ram: [{ base: 0x4000_0000, bytes: 2048 * MIB }],
-  cmaBytes: 256 * MIB,
-  cache: { lineBytes: 64, sets: 1024, ways: 16 },
+const SPEC: Omit<MachineSpec, 'ram' | 'cache' | 'cmaBytes'> = {
   cacheCosts: {
     hitLineNs: 2,
     missLineNs: 8,
@@ -38,8 +35,9 @@ const SPEC: MachineSpec = {
 
 /** Where RAM begins. */
 const RAM_BASE = 0x4000_0000;
-/** Bytes of one set of the last-level cache. */
-const SET_BYTES = 16 * 64;
+/** The last-level cache: ways of a set, and bytes of a line. */
+const WAYS = 16;
+const LINE_BYTES = 64;
 
 /** What to change of the SoC. */
 export interface ArmSocOptions extends MachineOptions {
@@ -57,8 +55,8 @@ export interface ArmSocOptions extends MachineOptions {
  * @throws {InvariantError} an option is out of range; the text names it.
  */
 export function armSoc(options: ArmSocOptions = {}): Machine {
-  const { cacheBytes = 1024 * KIB, ramBytes = 2048 * MIB, cmaBytes = SPEC.cmaBytes } = options;
-  const sets = cacheBytes / SET_BYTES;
+  const { cacheBytes = 1024 * KIB, ramBytes = 2048 * MIB, cmaBytes = 256 * MIB } = options;
+  const sets = cacheBytes / (WAYS * LINE_BYTES);
   assert(
     sets >= 1 && Number.isInteger(Math.log2(sets)),
     'cacheBytes: %s is not 1 KiB times a power of two',
@@ -68,7 +66,7 @@ export function armSoc(options: ArmSocOptions = {}): Machine {
   assert(isPages(cmaBytes), 'cmaBytes: %s is no positive multiple of a page', cmaBytes);
   const cmaBase = alignDown(Math.min(RAM_BASE + ramBytes, 4 * GIB) - cmaBytes, 4 * MIB);
   assert(cmaBase >= RAM_BASE, 'cmaBytes: %s do not fit into the RAM below 4 GiB (ramBytes: %s)', cmaBytes, ramBytes);
-  const cache = { lineBytes: 64, sets, ways: 16 };
+  const cache = { lineBytes: LINE_BYTES, sets, ways: WAYS };
   return new Machine({ ...SPEC, cache, cmaBytes, ram: [{ base: RAM_BASE, bytes: ramBytes }] }, options);
 }
 

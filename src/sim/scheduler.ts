@@ -47,7 +47,7 @@ export class Scheduler implements TaskHost, SleepHost {
   readonly #clocks = new TaskClocks();
   readonly #trace: TraceBus;
   readonly #order: ChosenOrder | null;
-  readonly #report: (facts: HazardFacts) => void;
+  readonly #report: (facts: HazardFacts, mayThrow: boolean) => void;
   #tasksMade = 0;
   /** Live tasks that are no daemons. */
   #liveTasks = 0;
@@ -62,7 +62,7 @@ export class Scheduler implements TaskHost, SleepHost {
   #halted = false;
   #failed: Task<unknown> | null = null;
 
-  constructor(trace: TraceBus, chooser: Chooser | null, report: (facts: HazardFacts) => void) {
+  constructor(trace: TraceBus, chooser: Chooser | null, report: (facts: HazardFacts, mayThrow: boolean) => void) {
     this.#trace = trace;
     this.#order = chooser === null ? null : new ChosenOrder(chooser, this.queue, this.#ready, trace);
     this.#report = report;
@@ -325,21 +325,19 @@ export class Scheduler implements TaskHost, SleepHost {
     if (!task.daemon) this.#liveTasks--;
     if (this.#trace.enabled) this.#trace.emit({ kind: 'task.end', timeNs: this.now, task: task.name, outcome });
     if (task.watchers !== null) this.wakeAll(task.watchers);
-    if (outcome === 'threw' && !task.observed) {
+    if (outcome === 'threw' && task.observers === 0) {
       this.#failed = task;
       this.#halted = true;
-    } else if (task.held !== null && task.held.length > 0) this.#reportHeld(task.name, task.held);
+    }
+    if (task.held !== null && task.held.length > 0) this.#reportHeld(task.name, task.held, outcome !== 'threw');
     return undefined;
   }
 
-  #reportHeld(task: string, held: readonly { readonly name: string }[]): void {
-    this.#report({
-      hazard: 'lock.held-at-exit',
-      task,
-      held: held.map((lock) => lock.name),
-      timeNs: this.now,
-      remedy: 'unlock in a finally block',
-    });
+  /** @param mayThrow - false for a task that threw: its own error must not be hidden. */
+  #reportHeld(task: string, locks: readonly { readonly name: string }[], mayThrow: boolean): void {
+    const held = locks.map((lock) => lock.name);
+    const remedy = 'unlock in a finally block';
+    this.#report({ hazard: 'lock.held-at-exit', task, held, timeNs: this.now, remedy }, mayThrow);
   }
 
   #throwFailure(): never {
@@ -349,12 +347,18 @@ export class Scheduler implements TaskHost, SleepHost {
   }
 
   #throwIfStuck(): void {
+    const waiters = this.waiters();
+    if (waiters.length > 0) throw new DeadlockError(this.now, waiters);
+  }
+
+  /** The tasks that wait for something, daemons apart. */
+  waiters(): Waiter[] {
     const waiters: Waiter[] = [];
     for (const task of this.#tasks) {
       if (task === null || task.daemon || task.waiting === null) continue;
       waiters.push({ task: task.name, waitsFor: task.waiting.describe(), sinceNs: task.sinceNs });
     }
-    if (waiters.length > 0) throw new DeadlockError(this.now, waiters);
+    return waiters;
   }
 
   /** Begins to pay for the last step. */

@@ -4,7 +4,7 @@
  */
 import { type Nanos, nanos } from '../base/addr.ts';
 import { InvariantError } from '../base/assert.ts';
-import { HazardError } from '../base/errors.ts';
+import { DeadlockError, HazardError } from '../base/errors.ts';
 import type { HazardFacts, HazardPolicy } from '../base/hazards.ts';
 import { TraceBus } from '../trace/trace-bus.ts';
 import { type Chooser, formatChoices } from './chooser.ts';
@@ -25,6 +25,12 @@ export interface SimulatorOptions {
   readonly chooser?: Chooser;
   /** Default `'throw'`: a hazard ends the access that caused it with a {@link HazardError}. */
   readonly hazards?: HazardPolicy;
+}
+
+/** How to run a program. */
+export interface RunOptions {
+  /** Simulated time, in ns from the simulator's start, at which the program must have ended. Default: none. */
+  readonly limitNs?: number;
 }
 
 /** How to spawn a task. */
@@ -58,7 +64,9 @@ export class Simulator {
   constructor(options: SimulatorOptions = {}) {
     this.prng = new Prng(options.seed ?? 1);
     this.#policy = options.hazards ?? 'throw';
-    this.scheduler = new Scheduler(this.trace, options.chooser ?? null, (facts) => this.report(facts));
+    this.scheduler = new Scheduler(this.trace, options.chooser ?? null, (facts, mayThrow) => {
+      this.#note(facts, mayThrow);
+    });
     this.#timerKind = this.scheduler.addHandler((index) => this.#expire(index));
   }
 
@@ -82,22 +90,29 @@ export class Simulator {
    * Synchronous. Tasks that are not over then stay, and go on in the next run.
    *
    * @throws what `body` threw; {@link KilledError} when it was killed; the error of any task that nobody waits for;
-   *   {@link DeadlockError} when no event is left and `body` still waits; {@link InvariantError} when called from inside
-   *   the simulation.
+   *   {@link DeadlockError} when no event is left and `body` still waits (a daemon that goes on and on leaves one: give a
+   *   limit where there are any), or when the limit is reached; {@link InvariantError} when called from inside the
+   *   simulation.
    */
-  run<T>(body: () => Op<T>): T;
+  run<T>(body: () => Op<T>, options?: RunOptions): T;
   /** The same for a body that does not wait. */
-  run<T>(body: () => T): T;
+  run<T>(body: () => T, options?: RunOptions): T;
   /** Runs until nothing but daemons is left. Same errors. */
   run(): void;
-  run<T>(body?: () => MaybeOp<T>): T | undefined {
+  run<T>(body?: () => MaybeOp<T>, { limitNs = Infinity }: RunOptions = {}): T | undefined {
     if (body === undefined) {
       this.scheduler.run(null, Infinity);
       return undefined;
     }
+    if (limitNs !== Infinity) nanos(limitNs);
     const task = this.scheduler.spawn('main', false, body);
-    task.observed = true;
-    this.scheduler.run(task, Infinity);
+    task.observers++;
+    try {
+      this.scheduler.run(task, limitNs);
+    } finally {
+      task.observers--;
+    }
+    if (task.outcome === null) throw new DeadlockError(this.now, this.scheduler.waiters(), 'the limit is reached');
     if (task.outcome === 'threw') throw task.error;
     if (task.outcome === 'killed') throw new KilledError(task.name);
     return task.value as T;
@@ -182,12 +197,16 @@ export class Simulator {
    * @throws {HazardError} with policy `'throw'`.
    */
   report(facts: HazardFacts): void {
+    this.#note(facts, true);
+  }
+
+  #note(facts: HazardFacts, mayThrow: boolean): void {
     this.hazards.push(facts);
     const error = new HazardError(facts);
     if (this.trace.enabled) {
       this.trace.emit({ kind: 'hazard', timeNs: this.now, code: facts.hazard, text: error.message });
     }
-    if (this.#policy === 'throw') throw error;
+    if (mayThrow && this.#policy === 'throw') throw error;
   }
 
   #expire(index: number): undefined {

@@ -147,8 +147,8 @@ export class Task<T> {
   endingAs: TaskOutcome | null = null;
   /** How it ended; `null` while it lives. */
   outcome: TaskOutcome | null = null;
-  /** @internal Somebody takes this task's error as its own affair, so it does not end the run. */
-  observed = false;
+  /** @internal How many wait for its end now, and so take its error as their own affair. */
+  observers = 0;
   /** @internal */
   value: T | undefined = undefined;
   /** @internal */
@@ -281,15 +281,15 @@ abstract class EndWait<T, R> extends Waitable<R> {
   }
 
   protected park(): boolean {
-    this.task.observed = true;
     if (this.task.outcome !== null) return this.#host.settleDebt(this);
+    this.task.observers++;
     this.task.watchers ??= new WaiterList();
     this.task.watchers.push(this.#host.park(this));
     return true;
   }
 
   cancel(watcher: Task<unknown>): void {
-    this.task.watchers?.remove(watcher);
+    if (this.task.watchers?.remove(watcher) === true) this.task.observers--;
   }
 
   describe(): string {

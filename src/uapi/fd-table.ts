@@ -130,10 +130,11 @@ export class FdTable {
   }
 
   /**
-   * Closes `fd` and gives its reference back; its number is free at once.
+   * Gives the reference of `fd` back and closes it; its number is free at once.
    *
    * @throws {ErrnoError} `EBADF` it is not open (never retry).
-   * @throws {InvariantError} it was the last reference and a device is attached: an importer keeps none of its own.
+   * @throws {InvariantError} it is the last reference and a device is attached: an importer keeps none of its own. `fd` stays
+   *   open and keeps its reference (retry after the detach).
    * @see close(2)
    */
   close(fd: number): void {
@@ -141,7 +142,7 @@ export class FdTable {
     if (entry?.state !== 'open' && entry?.state !== 'standard') {
       throw new ErrnoError('EBADF', 'close', `fd ${fd} is not open`);
     }
-    this.#entries[fd] = FREE;
     if (entry.state === 'open') entry.file.put();
+    this.#entries[fd] = FREE;
   }
 }

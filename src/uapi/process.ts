@@ -4,6 +4,8 @@
  * System calls that can wait are operations. Each charges `syscallNs`, also when it fails, and holds a reference of the
  * buffer while it lasts, so that a close in the meantime does not pull the buffer away.
  *
+ * **Inaccuracies.** `close` and `dup`, which are the descriptor table's, and `munmap` charge no `syscallNs`.
+ *
  * @see Linux 6.1 `drivers/dma-buf/dma-buf.c` dma_buf_ioctl, dma_buf_mmap_internal, dma_buf_llseek
  */
 import { PAGE_SIZE, type VirtAddr } from '../base/addr.ts';
@@ -135,18 +137,33 @@ export class Process {
     }
   }
 
-  /** Ends the process: unmaps everything, closes every descriptor, gives reserved numbers back. Plain. @see _exit(2) */
+  /**
+   * Ends the process: unmaps everything, closes every descriptor, gives reserved numbers back. Plain.
+   *
+   * @throws {InvariantError} a mapping or descriptor has the last reference of a buffer that a device is attached to. That
+   *   one is kept, everything else is given back; the first such error is thrown at the end (retry after the detach).
+   * @see _exit(2)
+   */
   exit(): void {
-    for (const mapping of this.mappings) mapping.munmap();
-    for (const fd of this.fds.open) this.fds.close(fd);
+    const errors: unknown[] = [];
+    const attempt = (step: () => void): void => {
+      try {
+        step();
+      } catch (error) {
+        errors.push(error);
+      }
+    };
+    for (const mapping of this.mappings) attempt(() => mapping.munmap());
+    for (const fd of this.fds.open) attempt(() => this.fds.close(fd));
     for (const fd of this.fds.reserved) this.fds.unreserve(fd);
+    if (errors.length > 0) throw errors[0];
   }
 
   /** The mapping takes over one reference of `buf`. */
   #enter(view: CpuView, buf: DmaBuf): UserMapping {
     const mapping: UserMapping = new UserMapping(this.#nextAddress as VirtAddr, view, () => {
-      this.#mappings.delete(mapping);
       buf.put();
+      this.#mappings.delete(mapping);
     });
     this.#nextAddress += view.sizeBytes;
     this.#mappings.add(mapping);

@@ -69,15 +69,16 @@ export class UserMapping {
   }
 
   /**
-   * Ends the mapping and gives its reference of the buffer back.
+   * Gives the mapping's reference of the buffer back and ends it.
    *
-   * @throws {InvariantError} it was unmapped before.
+   * @throws {InvariantError} it was unmapped before (never retry); it has the last reference and a device is attached: it
+   *   stays mapped and keeps its reference (retry after the detach).
    * @see munmap(2)
    */
   munmap(): void {
     this.#checkMapped('munmap');
-    this.#mapped = false;
     this.#unmap();
+    this.#mapped = false;
   }
 
   #check(op: string, offset: number, length: number): void {

@@ -3,7 +3,10 @@ import { physAddr } from '../../src/base/addr.ts';
 import { InvariantError } from '../../src/base/assert.ts';
 import { ErrnoError, HazardError } from '../../src/base/errors.ts';
 import { KIB } from '../../src/base/units.ts';
-import type { CacheCosts } from '../../src/cache/cache-costs.ts';
+import { type CacheCosts, freeCacheCosts } from '../../src/cache/cache-costs.ts';
+import { CoherencyDomain } from '../../src/cache/coherency.ts';
+import { PhysMemory } from '../../src/mem/phys-memory.ts';
+import { Simulator } from '../../src/sim/simulator.ts';
 import type { TraceEvent } from '../../src/trace/trace-events.ts';
 import { app, at, BASE, bytesOf, camera, cameraDma, kernel, LINE, Machine, nic } from './machine.ts';
 
@@ -516,3 +519,27 @@ function primed() {
   const put = (length: number, value: number) => machine.devicePuts(BASE, length, value);
   return { machine, domain: machine.domain, hazards: machine.sim.hazards, cpuGets, put };
 }
+
+describe('a trace listener that throws', () => {
+  it('leaves accesses charged and hazards reported afterwards', () => {
+    const sim = new Simulator({ hazards: 'record' });
+    const memory = new PhysMemory({ trace: sim.trace, now: () => sim.now });
+    memory.addRegion({ kind: 'ram', name: 'ram', base: physAddr(0), bytes: 65536 });
+    const domain = new CoherencyDomain(sim, memory, { costs: { ...freeCacheCosts, missLineNs: 10 } });
+    const stop = sim.trace.on('cache.maintain', () => {
+      throw new Error('listener broke');
+    });
+    expect(() => domain.clean(physAddr(0), 64)).toThrow('listener broke');
+    stop();
+    const cpu = { name: 'app', kind: 'cpu', via: 'test', beforeRead: 'begin', afterWrite: 'end' } as const;
+    const dev = { name: 'dev', kind: 'device', via: 'dma', beforeRead: '', afterWrite: '' } as const;
+    sim.run(function* () {
+      domain.cpuRead(physAddr(0), new Uint8Array(4), 0, 4, 'cached', cpu);
+      domain.deviceWrite(physAddr(0), Uint8Array.of(7), 0, 1, { snoops: false, accessor: dev });
+      domain.cpuRead(physAddr(0), new Uint8Array(4), 0, 4, 'cached', cpu);
+      yield* sim.delay(0);
+      expect(sim.now).toBe(10);
+    });
+    expect(sim.hazards.map(({ hazard }) => hazard)).toEqual(['cpu-read.stale']);
+  });
+});

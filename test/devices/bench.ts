@@ -15,7 +15,7 @@ import type { DmaBufOps } from '../../src/dmabuf/dma-buf-ops.ts';
 import { DmaFence } from '../../src/dmabuf/dma-fence.ts';
 import { DmaResvUsage, type DmaResvUsageValue } from '../../src/dmabuf/dma-resv.ts';
 import { Iommu } from '../../src/iommu/iommu.ts';
-import type { IommuCosts } from '../../src/iommu/iommu-costs.ts';
+import { freeIommuCosts, type IommuCosts } from '../../src/iommu/iommu-costs.ts';
 import { IommuDomain } from '../../src/iommu/iommu-domain.ts';
 import { PhysMemory } from '../../src/mem/phys-memory.ts';
 import type { Op } from '../../src/sim/op.ts';
@@ -23,17 +23,6 @@ import { Simulator, type SimulatorOptions } from '../../src/sim/simulator.ts';
 
 const RAM_BASE = 0x8000_0000;
 const CARVE_OUT_BASE = 0x9000_0000;
-
-const freeIommuCosts: IommuCosts = {
-  iotlbHitNs: 0,
-  walkPerLevelNs: 0,
-  mapFixedNs: 0,
-  mapPerPageNs: 0,
-  unmapFixedNs: 0,
-  unmapPerPageNs: 0,
-  invalidateFixedNs: 0,
-  invalidatePerPageNs: 0,
-};
 
 export interface BufferOptions {
   /** Every page on its own, with a gap after it. */
@@ -106,8 +95,7 @@ export class Bench {
   fenceOn(buf: DmaBuf<readonly Extent[]>, usage: DmaResvUsageValue = DmaResvUsage.write): DmaFence {
     const fence = this.fence();
     this.sim.run(() =>
-      buf.resv.withLock(function* () {
-        yield* [];
+      buf.resv.withLock(() => {
         buf.resv.reserveFences(1);
         buf.resv.addFence(fence, usage);
       }),

@@ -50,7 +50,7 @@ describe('DmaPort', () => {
         address: start + 3192,
         length: 1808,
         access: 'write',
-        reason: 'unmapped',
+        reason: 'address-size', // the mapping ends at 4 GiB, which 32 bits do not reach beyond
         timeNs: 0,
       };
       expect(port.faults).toEqual([fault]);
@@ -59,6 +59,19 @@ describe('DmaPort', () => {
       expect(port.read(dmaAddr(0x10_0000), out, 0, 10)).toBe(0);
       expect(out).toEqual(new Uint8Array(10).fill(7));
       expect([port.faultCount, port.faults[1]?.reason]).toEqual([2, 'unmapped']);
+    });
+  });
+
+  it("refuses an address beyond the device's own mask, though the IOMMU would translate it", () => {
+    const b = bench();
+    withMapping(b, 1, (device, sgt) => {
+      const address = sgt.dmaAddress(0);
+      device.setDmaMask(20);
+      expect(device.port.read(address, new Uint8Array(4), 0, 4)).toBe(0);
+      expect(device.port.faults.map(({ reason }) => reason)).toEqual(['address-size']);
+      expect(device.port.peek(address, new Uint8Array(4), 0, 4)).toBe(0);
+      device.setDmaMask(32);
+      expect(device.port.read(address, new Uint8Array(4), 0, 4)).toBe(4);
     });
   });
 

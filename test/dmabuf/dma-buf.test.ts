@@ -282,8 +282,8 @@ describe('DmaBufAttachment.map', () => {
     [
       'the exporter refuses after a wait',
       {
-        *mapDmaBuf() {
-          yield* [];
+        *mapDmaBuf(att) {
+          yield* att.buf.sim.delay(10);
           throw new ErrnoError('EBUSY', 'exporter');
         },
       },
@@ -368,6 +368,26 @@ describe('DmaBufAttachment.map', () => {
     task.kill();
     b.sim.run(() => task.exit);
     expect([att.mappings.size, buf.resv.isLocked, buf.priv.calls.at(-1)]).toEqual([0, false, 'unmap cam to-device']);
+    b.sim.run(() => buf.detach(att));
+    buf.put();
+  });
+
+  it('leaves nothing mapped when the task is killed while it pays for the mapping', () => {
+    const b = bench();
+    const buf = b.fakeBuffer({
+      mapDmaBuf(att) {
+        b.sim.charge(100);
+        return att.buf.priv.memory.clone();
+      },
+      unmapDmaBuf() {},
+    });
+    const att = b.sim.run(() => buf.attach(b.device('cam')));
+    const task = b.sim.spawn('importer', () => att.mapUnlocked('to-device'));
+    b.sim.runUntil(b.sim.now + 50);
+    expect([att.mappings.size, buf.resv.isLocked]).toEqual([1, true]);
+    task.kill();
+    b.sim.run(() => task.exit);
+    expect([att.mappings.size, buf.resv.isLocked, task.outcome]).toEqual([0, false, 'killed']);
     b.sim.run(() => buf.detach(att));
     buf.put();
   });

@@ -3,7 +3,13 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { ErrnoCode } from '../../src/base/errno.ts';
 import { DmaFence } from '../../src/dmabuf/dma-fence.ts';
-import { DmaResv, DmaResvUsage, type DmaResvUsageValue, usageToWaitFor } from '../../src/dmabuf/dma-resv.ts';
+import {
+  DmaResv,
+  DmaResvUsage,
+  type DmaResvUsageValue,
+  usageToWaitFor,
+  withResvsLocked,
+} from '../../src/dmabuf/dma-resv.ts';
 import { Simulator } from '../../src/sim/simulator.ts';
 import { invariant } from '../bench.ts';
 
@@ -58,6 +64,30 @@ describe('the lock of a DmaResv', () => {
     task.kill();
     sim.run();
     expect([resv.isLocked, sim.now]).toEqual([false, 10]);
+  });
+
+  it('is kept until the work that was charged under it is paid, with one lock as with several', () => {
+    for (const several of [false, true]) {
+      const { sim, resv } = setUp();
+      const seen: string[] = [];
+      const body = (): string => {
+        sim.charge(100);
+        return 'value';
+      };
+      sim.spawn('holder', function* () {
+        seen.push(yield* several ? withResvsLocked<string>(sim, [resv], body) : resv.withLock<string>(body));
+      });
+      sim.spawn('next', () => resv.withLock(() => seen.push(`next at ${sim.now}`)));
+      sim.run();
+      expect(seen.sort()).toEqual(['next at 100', 'value']);
+    }
+  });
+
+  it('is refused to a task that has it, which would wait for itself', () => {
+    const { sim, resv } = setUp();
+    expect(() => locked(sim, resv, () => resv.lock())).toThrow(invariant('would wait for itself'));
+    expect(() => locked(sim, resv, () => withResvsLocked(sim, [resv], () => 0))).toThrow(invariant('resv(buf)'));
+    expect(resv.isLocked).toBe(false);
   });
 
   it('must be held by the running task, not by just any', () => {
@@ -189,14 +219,17 @@ describe('the queries of a DmaResv', () => {
 });
 
 describe('waiting for a DmaResv', () => {
-  it('ends when the last fence that counts has signalled, also one that was added meanwhile', () => {
+  it.each([
+    ['not for one that was added meanwhile', 1, 200],
+    ['and after a larger list was made for all in that', 4, 300],
+  ])('lasts until the fences that were listed and count have signalled, %s', (_what, count, untilNs) => {
     const { sim, resv, fence } = setUp();
     const [first, late, unrelated] = [fence('a', 1), fence('b', 1), fence('c', 1)];
     add(sim, resv, [first, read], [unrelated, bookkeep]);
     sim.spawn('driver', function* () {
       yield* sim.delay(100);
       yield* resv.withLock(() => {
-        resv.reserveFences(1);
+        resv.reserveFences(count);
         resv.addFence(late, write);
       });
       yield* sim.delay(100);
@@ -205,7 +238,37 @@ describe('waiting for a DmaResv', () => {
       late.signal();
     });
     sim.run(() => resv.wait(read));
-    expect([sim.now, unrelated.signaled]).toEqual([300, false]);
+    expect([sim.now, unrelated.signaled]).toEqual([untilNs, false]);
+    sim.run();
+  });
+
+  it('takes each slot as it is at its turn: also a fence that took the slot of a signalled one', () => {
+    const { sim, resv, fence } = setUp();
+    const [first, second, third] = [fence('a', 1), fence('b', 1), fence('c', 1)];
+    add(sim, resv, [first, read], [second, read]);
+    sim.spawn('driver', function* () {
+      second.signal();
+      yield* resv.withLock(() => resv.addFence(third, read));
+      yield* sim.delay(100);
+      first.signal();
+      yield* sim.delay(100);
+      third.signal();
+    });
+    sim.run(() => resv.wait(read));
+    expect(sim.now).toBe(200);
+  });
+
+  it('with a limit is in time although a fence was added meanwhile', () => {
+    const { sim, resv, fence } = setUp();
+    const [first, late] = [fence('a', 1), fence('b', 1)];
+    add(sim, resv, [first, read]);
+    sim.spawn('driver', function* () {
+      yield* sim.delay(50);
+      yield* resv.withLock(() => resv.addFence(late, read));
+      yield* sim.delay(50);
+      first.signal();
+    });
+    expect([sim.run(() => resv.waitTimeout(read, 500)), sim.now]).toEqual([true, 100]);
   });
 
   it('with a limit tells whether all have signalled, at the exact time', () => {

@@ -7,6 +7,7 @@ import { Iommu, type IommuOptions } from '../../src/iommu/iommu.ts';
 import { IommuDomain } from '../../src/iommu/iommu-domain.ts';
 import { IotlbGather } from '../../src/iommu/iotlb-gather.ts';
 import { Translation } from '../../src/iommu/translation.ts';
+import { smmuV3Costs } from '../../src/platform/smmu-v3.ts';
 import { Simulator } from '../../src/sim/simulator.ts';
 import type { TraceEvent } from '../../src/trace/trace-events.ts';
 import { FrameCounter } from './frame-counter.ts';
@@ -16,7 +17,7 @@ const RW = IommuProt.read | IommuProt.write;
 function bench(options: Partial<IommuOptions> = {}) {
   const sim = new Simulator();
   const pages = new FrameCounter();
-  const iommu = new Iommu(sim, { name: 'smmu0', pages, ...options });
+  const iommu = new Iommu(sim, { name: 'smmu0', pages, costs: smmuV3Costs, ...options });
   const domain = new IommuDomain(iommu, { name: 'dom' });
   return { sim, pages, iommu, domain };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { DeadlockError } from '../../src/base/errors.ts';
+import { timeout } from '../../src/sim/combinators.ts';
 import { Event, Signal } from '../../src/sim/event.ts';
 import { Mutex } from '../../src/sim/mutex.ts';
 import type { Op } from '../../src/sim/op.ts';
@@ -336,5 +337,68 @@ describe('sim.runUntil', () => {
     sim.after(0, note('at once'));
     sim.run();
     expect(log).toEqual(['at once 10', 'near 15', 'far 1000000']);
+  });
+});
+
+describe('an error that nobody waits for any more', () => {
+  it('ends the run, though somebody waited for the task once and gave up', () => {
+    const sim = new Simulator();
+    const worker = sim.spawn('worker', function* () {
+      yield* sim.delay(100);
+      throw new Error('the worker broke');
+    });
+    const program = () =>
+      sim.run(function* () {
+        yield* timeout(sim, 10, worker.done);
+        yield* sim.delay(1000);
+      });
+    expect(program).toThrow('the worker broke');
+    expect(sim.now).toBe(100);
+  });
+
+  it('ends the next run when it is that of a main body left over from a run that failed', () => {
+    const sim = new Simulator();
+    sim.spawn('spoiler', function* () {
+      yield* sim.delay(1);
+      throw new Error('spoiled');
+    });
+    const leftOver = () =>
+      sim.run(function* () {
+        yield* sim.delay(5);
+        throw new Error('the first main broke');
+      });
+    expect(leftOver).toThrow('spoiled');
+    expect(() => sim.run()).toThrow('the first main broke');
+  });
+
+  it('is not hidden by a lock the task still held, which is noted all the same', () => {
+    const sim = new Simulator();
+    const lock = new Mutex(sim, 'state');
+    const program = () =>
+      sim.run(function* () {
+        yield* lock.lock();
+        throw new Error('the real error');
+      });
+    expect(program).toThrow('the real error');
+    expect(sim.hazards.map(({ hazard }) => hazard)).toEqual(['lock.held-at-exit']);
+  });
+});
+
+describe('sim.run with a limit', () => {
+  it('ends a wait that nobody ends beside a daemon that ticks, and names who waits', () => {
+    const sim = new Simulator();
+    const never = new Event(sim, 'never');
+    const tick = function* () {
+      for (;;) yield* sim.delay(10);
+    };
+    sim.spawn('ticker', tick, { daemon: true });
+    expect(() => sim.run(() => never, { limitNs: 1000 })).toThrow(
+      'the limit is reached at 1000 ns and 1 task(s) still wait:\n  task main waits for event never since 0 ns',
+    );
+    expect(sim.run(() => 5, { limitNs: 2000 })).toBe(5);
+  });
+
+  it('refuses a limit that is no time', () => {
+    expect(() => new Simulator().run(() => 1, { limitNs: -1 })).toThrow('nanos: -1');
   });
 });

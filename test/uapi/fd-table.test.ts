@@ -55,6 +55,18 @@ describe('FdTable', () => {
     for (const fd of [0, 1, 2]) expect(() => new FdTable().get(fd)).toThrow(errno('EINVAL'));
   });
 
+  it('stays open when the last reference can not go, since a device is attached; the close works after the detach', () => {
+    const b = bench();
+    const [fds, buf, device] = [new FdTable(), b.fakeBuffer(), b.device('cam')];
+    const fd = fds.install(buf);
+    const att = b.sim.run(() => buf.attach(device));
+    expect(() => fds.close(fd)).toThrow(invariant('last put while cam is attached'));
+    expect([fds.open, buf.references]).toEqual([[fd], 1]);
+    b.sim.run(() => buf.detach(att));
+    fds.close(fd);
+    expect([fds.open, buf.references]).toEqual([[], 0]);
+  });
+
   it('answers EBADF to a second close', () => {
     const b = bench();
     const fds = new FdTable();

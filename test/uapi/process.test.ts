@@ -174,6 +174,20 @@ describe('a UserMapping', () => {
     expect([references(), mapping.mapped, app.mappings.length]).toEqual([0, false, 0]);
   });
 
+  it('stays mapped when the last reference can not go, since a device is attached; munmap works after the detach', () => {
+    const b = bench();
+    const [app, buf, device] = [process(b), b.fakeBuffer(), b.device('cam')];
+    const fd = app.fds.install(buf);
+    const mapping = b.sim.run(() => app.mmap(fd));
+    const att = b.sim.run(() => buf.attach(device));
+    app.fds.close(fd);
+    expect(() => mapping.munmap()).toThrow(invariant('last put while cam is attached'));
+    expect([mapping.mapped, app.mappings, buf.references]).toEqual([true, [mapping], 1]);
+    b.sim.run(() => buf.detach(att));
+    mapping.munmap();
+    expect([mapping.mapped, app.mappings, buf.references]).toEqual([false, [], 0]);
+  });
+
   it('can not be used after munmap, nor unmapped twice', () => {
     const { app, mapping, references } = mapped();
     mapping.munmap();
@@ -360,6 +374,26 @@ describe('Process', () => {
     b.sim.run();
     expect([one.released, two.released]).toEqual([true, true]);
     app.exit();
+  });
+
+  it('gives back what it can when it exits, keeps what a device is attached to, and then throws the first error', () => {
+    const b = bench();
+    const [app, cam, gpu] = [process(b), b.device('cam'), b.device('gpu')];
+    const [one, two, free] = [b.fakeBuffer(), b.fakeBuffer({}, 4096, 'two'), b.fakeBuffer({}, 4096, 'free')];
+    const fds = [one, two, free].map((buf) => app.fds.install(buf));
+    const [mapping, ...atts] = b.sim.run(function* () {
+      return [yield* app.mmap(fds[0] ?? -1), yield* one.attach(cam), yield* two.attach(gpu)] as const;
+    });
+    app.fds.close(fds[0] ?? -1);
+    app.fds.reserve();
+    expect(() => app.exit()).toThrow(invariant('fake: last put while cam is attached'));
+    expect([app.mappings, app.fds.open, app.fds.reserved]).toEqual([[mapping], [fds[1]], []]);
+    expect([one, two, free].map((buf) => buf.references)).toEqual([1, 1, 0]);
+    b.sim.run(function* () {
+      for (const att of atts) yield* att.buf.detach(att);
+    });
+    app.exit();
+    expect([app.mappings, app.fds.open, one.references, two.references]).toEqual([[], [], 0, 0]);
   });
 
   it('has descriptors of its own: the number of one means nothing to another', () => {
