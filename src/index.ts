@@ -80,7 +80,7 @@ export {
   dmaSyncSgtableForDevice,
   dmaUnmapSgtable,
 } from './dma-api/dma-map.ts';
-export type { AccessKind, DmaMaster, PortFault } from './dma-api/dma-ops.ts';
+export type { DmaMaster, PortFault } from './dma-api/dma-ops.ts';
 export type { DmaPort } from './dma-api/dma-port.ts';
 export { type Extent, type Segment, SgTable } from './dma-api/sg-table.ts';
 // dmabuf

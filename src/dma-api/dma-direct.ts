@@ -10,7 +10,8 @@
 import { type DmaAddr, hex, type PhysAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import { ErrnoError } from '../base/errors.ts';
-import type { AccessKind, DmaMaster, DmaOps, PortFault, Translation } from './dma-ops.ts';
+import type { DmaAccess } from '../iommu/fault.ts';
+import type { DmaMaster, DmaOps, DmaTarget, PortFault } from './dma-ops.ts';
 import type { SgTable } from './sg-table.ts';
 
 /** @internal The back end of a device without an IOMMU. */
@@ -38,7 +39,7 @@ export class DirectDma implements DmaOps {
 
   unmapSg(): void {}
 
-  translate(address: number, access: AccessKind): boolean {
+  translate(address: number, access: DmaAccess): boolean {
     const { dmaLimit, name, sim } = this.#device;
     if (address >= 0 && address < dmaLimit) {
       this.phys = address;
@@ -57,7 +58,7 @@ export class DirectDma implements DmaOps {
     return this.#fault;
   }
 
-  peekTranslate(address: number): Translation | undefined {
+  peekTranslate(address: number): DmaTarget | undefined {
     const { dmaLimit } = this.#device;
     if (!(address >= 0 && address < dmaLimit)) return undefined;
     return { phys: address as PhysAddr, runBytes: dmaLimit - address };

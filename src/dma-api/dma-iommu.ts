@@ -19,11 +19,12 @@
 import { type DmaAddr, hex, type Iova, PAGE_SIZE, type PhysAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import { alignDown, alignUp } from '../base/units.ts';
+import type { DmaAccess } from '../iommu/fault.ts';
 import { IommuProt } from '../iommu/io-pgtable.ts';
 import type { IommuDomain } from '../iommu/iommu-domain.ts';
 import { IovaAllocator } from '../iommu/iova.ts';
-import { Translation as IommuTranslation } from '../iommu/translation.ts';
-import type { AccessKind, DmaMaster, DmaOps, PortFault, Translation } from './dma-ops.ts';
+import { Translation } from '../iommu/translation.ts';
+import type { DmaMaster, DmaOps, DmaTarget, PortFault } from './dma-ops.ts';
 import type { SgTable } from './sg-table.ts';
 
 /** A run of IO virtual addresses in use. */
@@ -59,7 +60,7 @@ const ROUNDED_BELOW_PAGES = 32;
 export class IommuDma implements DmaOps {
   readonly #device: DmaMaster;
   readonly #dma: IommuDmaDomain;
-  readonly #found: IommuTranslation;
+  readonly #found: Translation;
   /** The last access was beyond what the device drives. */
   #beyondMask: PortFault | null = null;
   /** Cost of the translations that were not charged yet. */
@@ -69,7 +70,7 @@ export class IommuDma implements DmaOps {
   constructor(device: DmaMaster, dma: IommuDmaDomain) {
     this.#device = device;
     this.#dma = dma;
-    this.#found = new IommuTranslation(device.name);
+    this.#found = new Translation(device.name);
     dma.domain.attachDevice(device);
   }
 
@@ -107,7 +108,7 @@ export class IommuDma implements DmaOps {
     assert(missing === 0, 'dmaUnmapSgtable: %s bytes from %s were unmapped behind the DMA API', missing, where);
   }
 
-  translate(address: number, access: AccessKind): boolean {
+  translate(address: number, access: DmaAccess): boolean {
     this.#beyondMask = address >= this.#device.dmaLimit ? this.#refuse(address, access) : null;
     if (this.#beyondMask !== null) return false;
     const { domain } = this.#dma;
@@ -129,12 +130,12 @@ export class IommuDma implements DmaOps {
     return { device: this.#device.name, address: Number(fault.iova) as DmaAddr, length: 0, access, reason, timeNs };
   }
 
-  peekTranslate(address: number): Translation | undefined {
+  peekTranslate(address: number): DmaTarget | undefined {
     const phys = address >= this.#device.dmaLimit ? null : this.#dma.domain.iovaToPhys(address as Iova);
     return phys === null ? undefined : { phys, runBytes: PAGE_SIZE - (address % PAGE_SIZE) };
   }
 
-  #refuse(address: number, access: AccessKind): PortFault {
+  #refuse(address: number, access: DmaAccess): PortFault {
     const { name, sim } = this.#device;
     const at = { device: name, address: address as DmaAddr, length: 0 };
     return { ...at, access, reason: 'address-size', timeNs: sim.now };

@@ -4,11 +4,9 @@
  */
 import type { DmaAddr, PhysAddr } from '../base/addr.ts';
 import type { CoherencyDomain } from '../cache/coherency.ts';
+import type { DmaAccess } from '../iommu/fault.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import type { SgTable } from './sg-table.ts';
-
-/** What a device does to memory. */
-export type AccessKind = 'read' | 'write';
 
 /** An access that a device was refused. */
 export interface PortFault {
@@ -17,7 +15,7 @@ export interface PortFault {
   readonly address: DmaAddr;
   /** Bytes from there on that were not done. */
   readonly length: number;
-  readonly access: AccessKind;
+  readonly access: DmaAccess;
   /**
    * `'unmapped'`, `'permission'`: the IOMMU refused; `'address-size'`: beyond the IOMMU's input or the device's mask;
    * `'no-memory'`: translated, but no memory answers there.
@@ -27,7 +25,7 @@ export interface PortFault {
 }
 
 /** Where an address leads. */
-export interface Translation {
+export interface DmaTarget {
   readonly phys: PhysAddr;
   /** Bytes from there on that this translation covers. */
   readonly runBytes: number;
@@ -63,11 +61,11 @@ export interface DmaOps {
   readonly phys: number;
   readonly runBytes: number;
   /** Translates one address; {@link charge} charges for it. @returns false when it is refused: see {@link fault}. */
-  translate(address: number, access: AccessKind): boolean;
+  translate(address: number, access: DmaAccess): boolean;
   /** Charges what the translations since the last call took: once an access, not once a page. */
   charge(): void;
   /** The fault of the last {@link translate}, which was refused; `length` 0. */
   fault(): PortFault;
   /** As {@link translate}, without time, state change or record; `undefined` when it leads nowhere. */
-  peekTranslate(address: number): Translation | undefined;
+  peekTranslate(address: number): DmaTarget | undefined;
 }

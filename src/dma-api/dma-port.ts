@@ -12,8 +12,9 @@ import { type DmaAddr, PAGE_SIZE, type PhysAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import type { Accessor } from '../base/hazards.ts';
 import type { CoherencyDomain, DevicePort } from '../cache/coherency.ts';
+import type { DmaAccess } from '../iommu/fault.ts';
 import type { PhysMemory } from '../mem/phys-memory.ts';
-import type { AccessKind, DmaMaster, DmaOps, PortFault } from './dma-ops.ts';
+import type { DmaMaster, DmaOps, PortFault } from './dma-ops.ts';
 
 /** Faults that are kept; older ones are dropped, {@link DmaPort.faultCount} goes on. */
 const FAULTS_KEPT = 64;
@@ -94,7 +95,7 @@ export class DmaPort {
     return done;
   }
 
-  #access(kind: AccessKind, address: DmaAddr, bytes: Uint8Array | null, offset: number, length: number): number {
+  #access(kind: DmaAccess, address: DmaAddr, bytes: Uint8Array | null, offset: number, length: number): number {
     checkSlice(kind, bytes, offset, length);
     return this.#coherency.asOneAccess(() => {
       const done = this.#transfer(kind, address, bytes, offset, length);
@@ -104,7 +105,7 @@ export class DmaPort {
   }
 
   /** Runs that are neighbours in memory go as one, so that a scattered frame costs one call for each of its extents. */
-  #transfer(kind: AccessKind, address: DmaAddr, bytes: Uint8Array | null, offset: number, length: number): number {
+  #transfer(kind: DmaAccess, address: DmaAddr, bytes: Uint8Array | null, offset: number, length: number): number {
     const ops = this.#ops;
     let done = 0;
     let runStart = 0;
@@ -134,7 +135,7 @@ export class DmaPort {
   }
 
   /** @returns bytes moved; fewer when memory ends. */
-  #run(kind: AccessKind, phys: number, bytes: Uint8Array | null, offset: number, length: number): number {
+  #run(kind: DmaAccess, phys: number, bytes: Uint8Array | null, offset: number, length: number): number {
     const { memory } = this.#coherency;
     let backed = 0;
     while (backed < length) {
@@ -163,7 +164,7 @@ export class DmaPort {
     }
   }
 
-  #noMemory(access: AccessKind, address: number): PortFault {
+  #noMemory(access: DmaAccess, address: number): PortFault {
     const { name, sim } = this.#device;
     return { device: name, address: address as DmaAddr, length: 0, access, reason: 'no-memory', timeNs: sim.now };
   }

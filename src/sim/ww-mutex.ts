@@ -64,8 +64,9 @@ export class WwMutex implements Held, WwLock {
   }
 
   /**
-   * Waits until the running task holds the lock, for transaction `ctx`. Without one it is like `Mutex.lock`: no two such
-   * locks of a class may be held at once.
+   * Waits until the running task holds the lock, for transaction `ctx`. Without one it is like `Mutex.lock`: who
+   * takes two of a class so risks a deadlock with a task that takes them the other way round. That is not checked here;
+   * when it happens, it is a {@link DeadlockError}.
    *
    * @throws {ErrnoError} `EDEADLK` the transaction has to back off: unlock all, `lockSlow` this one, start over; `EALREADY`
    *   it holds this lock already (never retry; go on).
