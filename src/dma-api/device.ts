@@ -48,6 +48,8 @@ export class Device implements DmaMaster {
   /** @internal The back end of the DMA API; drivers can not see which. */
   readonly dmaOps: DmaOps;
   #dmaMaskBits: number;
+  /** Asked for each page of an access, so it is kept. */
+  #dmaLimit: number;
 
   /** @throws {InvariantError} a mask, segment size or boundary out of range; the text names it. */
   constructor(sim: Simulator, options: DeviceOptions) {
@@ -70,6 +72,7 @@ export class Device implements DmaMaster {
     this.maxSegmentSizeBytes = longest;
     this.segBoundaryBytes = boundary;
     this.#dmaMaskBits = bits;
+    this.#dmaLimit = 2 ** this.#dmaMaskBits;
     this.dmaOps = this.iommu === null ? new DirectDma(this) : new IommuDma(this, this.iommu);
     this.port = new DmaPort(this, this.dmaOps);
   }
@@ -81,7 +84,7 @@ export class Device implements DmaMaster {
 
   /** The first address the device can not drive. */
   get dmaLimit(): number {
-    return 2 ** this.#dmaMaskBits;
+    return this.#dmaLimit;
   }
 
   /**
@@ -99,6 +102,7 @@ export class Device implements DmaMaster {
       throw new ErrnoError('EIO', 'setDmaMask', `${this.name}: ${bits} bits do not reach the end of the DMA zone`);
     }
     this.#dmaMaskBits = bits;
+    this.#dmaLimit = 2 ** this.#dmaMaskBits;
   }
 }
 
