@@ -21,7 +21,7 @@ import { openY4m } from './film/y4m.ts';
 function* app(rig: Rig, omit: Omission | null, tell: (frame: FrameTimes) => undefined): Op<void> {
   const { camera, gpu, display, soc, strides } = rig;
   const { read, rw, start, end } = DMA_BUF_SYNC;
-  const sync = (fd: number, flags: number) => rig.app.ioctl(fd, DMA_BUF_IOCTL_SYNC, flags);
+  const sync = (fd: number, flags: number) => rig.app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags });
   for (let shown = 0; ; shown++) {
     const captured = yield* nextFrame(camera);
     if (captured === null) return;

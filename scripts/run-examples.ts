@@ -1,12 +1,12 @@
 /**
- * Runs the examples and compares what each prints with the text kept beside it.
+ * Runs the examples and the snippets of the documentation, and compares what each prints with the text kept beside it.
  *
  *     npm run examples                      all of them
  *     npm run examples -- 03 04             those whose name begins so
  *     npm run examples -- --update          writes what they print as the new text
  *
  * An example passes when it exits with 0, prints nothing on standard error, and its standard output is
- * `examples/NAME.out`, byte for byte. Exit status 1 when one does not.
+ * `NAME.out` beside it, byte for byte. Exit status 1 when one does not.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -16,6 +16,7 @@ import process from 'node:process';
 import { lineDiff } from './line-diff.ts';
 
 const TIME_LIMIT_MS = 60_000;
+const FOLDERS = ['examples', 'docs/snippets'];
 
 interface Run {
   readonly stdout: string;
@@ -75,19 +76,25 @@ async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<
   return results;
 }
 
-async function main(args: readonly string[]): Promise<number> {
-  const wanted = args.filter((arg) => !arg.startsWith('--'));
-  const names = readdirSync('examples')
+/** The programs of `folder`, sorted; with `wanted`, those whose name begins with one of them. */
+function programsIn(folder: string, wanted: readonly string[]): string[] {
+  return readdirSync(folder)
     .filter((name) => name.endsWith('.ts'))
     .filter((name) => wanted.length === 0 || wanted.some((prefix) => name.startsWith(prefix)))
-    .sort();
-  if (names.length === 0) {
+    .sort()
+    .map((name) => path.posix.join(folder, name));
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const wanted = args.filter((arg) => !arg.startsWith('--'));
+  const files = FOLDERS.flatMap((folder) => programsIn(folder, wanted));
+  if (files.length === 0) {
     process.stdout.write(`no example is named ${wanted.length === 0 ? 'examples/*.ts' : wanted.join(', ')}\n`);
     return 1;
   }
-  const passed = await inParallel(names, (name) => check(path.posix.join('examples', name), args.includes('--update')));
+  const passed = await inParallel(files, (file) => check(file, args.includes('--update')));
   const failures = passed.filter((ok) => !ok).length;
-  process.stdout.write(`examples: ${names.length - failures} of ${names.length} print what they should\n`);
+  process.stdout.write(`examples: ${files.length - failures} of ${files.length} print what they should\n`);
   return failures === 0 ? 0 : 1;
 }
 

@@ -16,6 +16,7 @@ import type { DeviceSpec, Machine } from '../src/platform/machine.ts';
 import type { Op } from '../src/sim/op.ts';
 import type { Simulator } from '../src/sim/simulator.ts';
 import type { TraceKind } from '../src/trace/trace-events.ts';
+import { rangesInUse } from './iova-use.ts';
 
 /** How to make a {@link Bench}: 64 MiB of RAM, 8 MiB of CMA and 64 KiB of cache unless told otherwise. */
 export interface BenchOptions extends ArmSocOptions {
@@ -58,7 +59,8 @@ export class Bench {
   constructor(options: BenchOptions) {
     this.machine = armSoc({ ramBytes: 64 * MIB, cmaBytes: 8 * MIB, cacheBytes: 64 * KIB, ...options });
     this.sim = this.machine.sim;
-    this.machine.memory.addRegion({ kind: 'carve-out', name: 'own', base: physAddr(OWN_BASE), bytes: OWN_BYTES });
+    const own = { name: 'own', base: physAddr(OWN_BASE), bytes: OWN_BYTES };
+    this.machine.memory.addRegion({ kind: 'carve-out', hasPages: true, ...own });
     this.sim.trace.onAny(({ kind }) => {
       this.#events.set(kind, this.count(kind) + 1);
       return undefined;
@@ -123,13 +125,10 @@ export class Bench {
     for (const { owner, bytes, kind } of this.machine.memory.ledger.liveAllocations()) {
       if (owner !== TABLES) left.push(`${owner} holds ${bytes} bytes of ${kind}`);
     }
-    for (const { name, iommu } of this.machine.devices) {
-      if (iommu === null) continue;
-      const used = [...iommu.iovas.ranges()].filter((range) => !range.reserved).length;
-      const leaves = [...iommu.domain.pgtable.leaves()].length;
-      if (iommu.mappings.size + used + leaves > 0) {
-        left.push(`${name}: ${iommu.mappings.size} mappings, ${used} IOVA ranges, ${leaves} leaves`);
-      }
+    for (const device of this.machine.devices) {
+      const used = rangesInUse(device);
+      const leaves = [...(device.iommuGroup?.domain?.pgtable.leaves() ?? [])].length;
+      if (used + leaves > 0) left.push(`${device.name}: ${used} IOVA ranges, ${leaves} leaves`);
     }
     for (const { name, fds, mappings } of this.machine.processes) {
       const open = fds.open.length + fds.reserved.length;

@@ -2,7 +2,8 @@
  * The broken protocols the simulator can name, each with a stable code, the facts of both sides and a remedy.
  * A new hazard is a new member of {@link HazardFacts} and a line in {@link describeHazard}; nothing else lists them.
  */
-import { hex, type PhysAddr } from './addr.ts';
+import { hex, type Iova, type PhysAddr } from './addr.ts';
+import { type DmaHazardFacts, dmaHazardSentences } from './dma-hazards.ts';
 
 /**
  * Someone who touches memory, as a report names him: a CPU mapping of a process, or a device's DMA port.
@@ -65,8 +66,105 @@ export interface HeldFacts {
   readonly remedy: string;
 }
 
+/** A system call returned to user space with something that is the kernel's. */
+export interface SyscallFacts {
+  readonly hazard: 'syscall.held-at-return';
+  /** The call: `'ioctl'`. */
+  readonly call: string;
+  readonly task: string;
+  /** Locks in the order taken, and reserved descriptors. */
+  readonly held: readonly string[];
+  readonly timeNs: number;
+  readonly remedy: string;
+}
+
+/** The search for a bounce buffer can never end: Linux 6.1 hangs at this point, with the pool's lock held. */
+export interface EndlessSearchFacts {
+  readonly hazard: 'swiotlb.endless-search';
+  readonly device: string;
+  /** The buffer to bounce. */
+  readonly phys: PhysAddr;
+  readonly sizeBytes: number;
+  readonly minAlignMask: number;
+  readonly timeNs: number;
+  readonly remedy: string;
+}
+
+/** A rule of fences was broken: where the kernel warns and goes on, or touches memory that was freed. */
+export interface FenceFacts {
+  readonly hazard:
+    | 'fence.error-after-signal'
+    | 'fence.compare-across-contexts'
+    | 'fence.nested-container'
+    | 'fence.released-pending'
+    | 'fence.use-after-free'
+    | 'resv.container-added';
+  /** Its context's name and its sequence number: `'gpu0:3'`. */
+  readonly fence: string;
+  /** What was done to it, in words that follow its name. */
+  readonly what: string;
+  /** The task that did it, or `'a callback'`. */
+  readonly who: string;
+  readonly timeNs: number;
+  readonly remedy: string;
+}
+
+/** A call that the kernel's IOMMU driver does not check, and that would make it write through a wrong pointer or unmap what others use. */
+export interface IommuMisuseFacts {
+  readonly hazard:
+    | 'iommu.map-nothing'
+    | 'iommu.map-over-superpage'
+    | 'iommu.unmap-inside-superpage'
+    | 'iommu.unmap-without-table';
+  readonly domain: string;
+  readonly iova: Iova;
+  readonly sizeBytes: number;
+  /** What the kernel would do. */
+  readonly what: string;
+  readonly timeNs: number;
+  readonly remedy: string;
+}
+
+/** The reservation lock of a buffer was not in the state that a call of the dma-buf core demands, or a callback changed it. */
+export interface ResvLockFacts {
+  /** `resv.not-held` it must be held; `resv.held` it must be free; `resv.changed` a callback took it or gave it back. */
+  readonly hazard: 'resv.not-held' | 'resv.held' | 'resv.changed';
+  readonly buf: string;
+  /** The call or the callback: `'mapDmaBuf'`. */
+  readonly call: string;
+  /** Who called: a task, or `'no task'`. */
+  readonly task: string;
+  /** Who holds the lock now: a task, or `'nobody'`. */
+  readonly holder: string;
+  /** The profile whose rule this is: `'linux-6.1'`. */
+  readonly rules: string;
+  readonly timeNs: number;
+  readonly remedy: string;
+}
+
+/** An exporter gave one table of addresses to two mappings, so the unmap of one takes the other's addresses away. */
+export interface SharedTableFacts {
+  readonly hazard: 'dmabuf.shared-table';
+  readonly buf: string;
+  readonly exporter: string;
+  /** The device that has the table, and the one that was given it as well. */
+  readonly devices: readonly [first: string, second: string];
+  readonly timeNs: number;
+  readonly remedy: string;
+}
+
 /** The facts of every hazard, discriminated by `hazard`. */
-export type HazardFacts = StaleReadFacts | LostWriteFacts | HeldFacts;
+export type HazardFacts =
+  | StaleReadFacts
+  | LostWriteFacts
+  | HeldFacts
+  | SyscallFacts
+  | EndlessSearchFacts
+  | FenceFacts
+  | IommuMisuseFacts
+  | ResvLockFacts
+  | SharedTableFacts
+  | DmaHazardFacts;
 
 /** Stable code of a hazard: `'cpu-read.stale'`. */
 export type HazardCode = HazardFacts['hazard'];
@@ -81,6 +179,7 @@ export function describeHazard(facts: HazardFacts): string {
 }
 
 function sentences(facts: HazardFacts): readonly [what: string, sides: string] {
+  if ('call' in facts && 'device' in facts) return dmaHazardSentences(facts);
   switch (facts.hazard) {
     case 'cpu-read.stale':
     case 'device-read.stale':
@@ -94,10 +193,50 @@ function sentences(facts: HazardFacts): readonly [what: string, sides: string] {
         `${count(facts.lostLines, 'line')} that ${facts.writer.who} wrote from ${hex(facts.phys)} are lost`,
         `${side('destroyed', facts.destroyer)} ${side('written', facts.writer)}`,
       ];
+    case 'swiotlb.endless-search':
+      return [
+        `no slots fit ${facts.sizeBytes} bytes at ${hex(facts.phys)} with minAlignMask ${hex(facts.minAlignMask)}, and the search would go on for ever`,
+        `[map: ${facts.device}, ${facts.timeNs} ns]`,
+      ];
+    case 'fence.error-after-signal':
+    case 'fence.compare-across-contexts':
+    case 'fence.nested-container':
+    case 'fence.released-pending':
+    case 'fence.use-after-free':
+    case 'resv.container-added':
+      return [`fence ${facts.fence} ${facts.what}`, `[by: ${facts.who}, ${facts.timeNs} ns]`];
+    case 'iommu.map-nothing':
+    case 'iommu.map-over-superpage':
+    case 'iommu.unmap-inside-superpage':
+    case 'iommu.unmap-without-table':
+      return [
+        `${facts.sizeBytes} bytes at iova ${hex(facts.iova)}: ${facts.what}`,
+        `[call on: ${facts.domain}, ${facts.timeNs} ns]`,
+      ];
+    case 'resv.not-held':
+    case 'resv.held':
+    case 'resv.changed':
+      return [
+        `${facts.call} of ${facts.buf}: ${RESV_LOCK_TEXT[facts.hazard]} (${facts.rules})`,
+        `[called: ${facts.task}, ${facts.timeNs} ns] [lock held by: ${facts.holder}]`,
+      ];
+    case 'dmabuf.shared-table':
+      return [
+        `${facts.exporter} gave one table of ${facts.buf} to two mappings`,
+        `[has it: ${facts.devices[0]}] [given it: ${facts.devices[1]}, ${facts.timeNs} ns]`,
+      ];
+    case 'syscall.held-at-return':
+      return [`${facts.call} returns with ${facts.held.join(', ')}`, `[task ${facts.task}, ${facts.timeNs} ns]`];
     case 'lock.held-at-exit':
       return [`task ${facts.task} ended with ${facts.held.join(', ')} held`, `[ended: ${facts.timeNs} ns]`];
   }
 }
+
+const RESV_LOCK_TEXT = {
+  'resv.not-held': 'the reservation lock must be held',
+  'resv.held': 'the reservation lock must not be held',
+  'resv.changed': 'the callback returned with the reservation lock in another state',
+} as const;
 
 function side(verb: string, s: HazardSide): string {
   return `[${verb}: ${s.who}, ${s.via}, ${s.timeNs} ns]`;

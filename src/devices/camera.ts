@@ -26,6 +26,7 @@
  *
  * @see Linux 6.1 `drivers/media/common/videobuf2/videobuf2-core.c`; `Documentation/userspace-api/media/v4l/dmabuf.rst`
  */
+
 import { assert } from '../base/assert.ts';
 import { ErrnoError } from '../base/errors.ts';
 import type { Device } from '../dma-api/device.ts';
@@ -42,6 +43,7 @@ import { FrameWriter } from './camera/frame-writer.ts';
 import { BufferImport } from './shared/buffer-import.ts';
 import { Cadence } from './shared/cadence.ts';
 import { type FrameLayout, frameLayout } from './shared/frame-layout.ts';
+import { takesAnySegment } from './shared/segment-limit.ts';
 import { sleepUntil } from './shared/sleep-until.ts';
 import { unwind } from './shared/unwind.ts';
 
@@ -86,6 +88,7 @@ export class Camera {
     checkCameraParams(params);
     const { width, height, format, bytesPerLine: strideBytes } = params;
     this.dev = dev;
+    takesAnySegment(dev);
     this.params = params;
     this.layout = frameLayout(format, { width, height, ...(strideBytes === undefined ? {} : { strideBytes }) });
     this.mapping = options.mapping ?? 'stream';

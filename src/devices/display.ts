@@ -45,6 +45,7 @@ import { checkDisplayParams, type DisplayParams } from './display/display-params
 import { checkContiguous, checkFormat, Framebuffer, type FramebufferFormat } from './display/framebuffer.ts';
 import { BufferImport } from './shared/buffer-import.ts';
 import { Cadence } from './shared/cadence.ts';
+import { takesAnySegment } from './shared/segment-limit.ts';
 import { sleepUntil } from './shared/sleep-until.ts';
 import { unwind } from './shared/unwind.ts';
 
@@ -111,6 +112,7 @@ export class Display {
   constructor(dev: Device, params: DisplayParams, options: DisplayOptions = {}) {
     checkDisplayParams(params);
     this.dev = dev;
+    takesAnySegment(dev);
     this.params = params;
     this.#sim = dev.sim;
     this.#onScanout = options.onScanout;

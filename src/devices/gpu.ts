@@ -22,29 +22,28 @@
  *
  * @see Linux 6.1 `drivers/gpu/drm/scheduler/sched_main.c`; `Documentation/driver-api/dma-buf.rst`
  */
+
 import { ErrnoError } from '../base/errors.ts';
 import type { Device } from '../dma-api/device.ts';
 import type { DmaDirection } from '../dma-api/direction.ts';
 import type { DmaBuf } from '../dmabuf/dma-buf.ts';
-import { type DmaFence, DmaFenceTimeline } from '../dmabuf/dma-fence.ts';
+import type { DmaFence } from '../dmabuf/dma-fence.ts';
+import { DmaFenceTimeline } from '../dmabuf/dma-fence-timeline.ts';
+import { allocDmaFenceContext } from '../dmabuf/dma-fence-world.ts';
 import { type DmaResv, DmaResvUsage, usageToWaitFor, withResvsLocked } from '../dmabuf/dma-resv.ts';
 import { Signal } from '../sim/event.ts';
 import { lift, type Op } from '../sim/op.ts';
 import { settle } from '../sim/settle.ts';
 import type { Simulator } from '../sim/simulator.ts';
+import type { Task } from '../sim/task.ts';
 import { type Conversion, ConvertScratch, checkConversion, runConversion } from './gpu/convert-job.ts';
 import { GpuContext } from './gpu/gpu-context.ts';
 import { GpuBuffer, type GpuJob } from './gpu/gpu-job.ts';
 import { type GpuFault, GpuMemory } from './gpu/gpu-memory.ts';
 import { checkGpuParams, type GpuParams } from './gpu/gpu-params.ts';
 import { BufferImport } from './shared/buffer-import.ts';
+import { takesAnySegment } from './shared/segment-limit.ts';
 import { unwind } from './shared/unwind.ts';
-
-/** How to make a {@link Gpu}. */
-export interface GpuOptions {
-  /** Number of its fence context; different from those of other GPUs of the machine. Default 1. */
-  readonly fenceContextId?: number;
-}
 
 /** How to import a buffer into a {@link Gpu}. */
 export interface GpuImportOptions {
@@ -78,16 +77,18 @@ export class Gpu {
   readonly #scratch = new ConvertScratch();
   /** A job is over. */
   readonly #progress: Signal;
-  #engineRuns = false;
+  /** The task of the present busy time; `null` while the ring is empty. It signals the fences of all jobs in the ring. */
+  #engine: Task<void> | null = null;
 
   /** @throws {InvariantError} a parameter out of range. */
-  constructor(dev: Device, params: GpuParams, options: GpuOptions = {}) {
+  constructor(dev: Device, params: GpuParams) {
     checkGpuParams(params);
     this.dev = dev;
+    takesAnySegment(dev);
     this.params = params;
     this.#sim = dev.sim;
     this.context = this.createContext('context0');
-    this.#timeline = new DmaFenceTimeline(dev.sim, { name: dev.name, id: options.fenceContextId ?? 1 });
+    this.#timeline = new DmaFenceTimeline(dev.sim, allocDmaFenceContext(dev.sim, dev.name));
     this.#progress = new Signal(dev.sim, `${dev.name} job end`);
   }
 
@@ -163,7 +164,8 @@ export class Gpu {
     for (const buffer of buffers) buffer.jobs++;
     const fence = this.#timeline.fence();
     this.#ring.push({ job, fence });
-    if (!this.#engineRuns) this.#start();
+    if (this.#engine === null) this.#start();
+    else fence.signaler = this.#engine;
     return fence;
   }
 
@@ -223,8 +225,8 @@ export class Gpu {
   }
 
   #start(): void {
-    this.#engineRuns = true;
-    this.#sim.spawn(this.dev.name, () => this.#work());
+    this.#engine = this.#sim.spawn(this.dev.name, () => this.#work());
+    for (const { fence } of this.#ring) fence.signaler = this.#engine;
   }
 
   /** Empties the ring. A task of its own for each busy time, so that an idle GPU is no task that waits. */
@@ -232,7 +234,7 @@ export class Gpu {
     try {
       for (let next = this.#ring[0]; next !== undefined; next = this.#ring[0]) yield* this.#execute(next);
     } finally {
-      this.#engineRuns = false;
+      this.#engine = null;
       if (this.#ring.length > 0) this.#start();
     }
   }

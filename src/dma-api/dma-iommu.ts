@@ -1,228 +1,313 @@
 /**
  * The DMA API behind an IOMMU: a mapping is one run of IO virtual addresses, whatever its extents.
  *
- * 1. Each extent is mapped in whole pages; an extent that starts or ends inside a page leaves a gap beside it.
- * 2. Extents that follow each other without a gap become one segment, up to the device's longest segment; an extent is
- *    never split. Once a segment is longer than that (one long extent), every further extent that starts on a page joins it.
- * 3. No segment crosses the device's segment boundary: an extent that would begins behind it, after a gap.
- * 4. Addresses come from the top of what the device and the domain reach, within the low 4 GiB first. A run below 32 pages
- *    takes its size rounded up to a power of two pages out of the address space.
- * 5. Unmapping takes the translations out and gives the addresses back at once; when the IOTLB learns of it is the domain's
- *    choice (`invalidateOnUnmap`).
- *
- * Inaccuracies: gaps lead nowhere (Linux maps there what follows the extent in memory); the low 4 GiB come first for every
- * device (Linux: for PCI devices only); no per-CPU caches of addresses; a domain that does not invalidate on unmap
- * reuses addresses before the flush (Linux queues them until then).
+ * 1. Where a run lies and when its addresses come back is told in `dma-iommu-addresses.ts`; how the extents of a table lie in it, and which
+ *    segments they become, in `dma-iommu-sg.ts`; coherent memory is in `dma-iommu-alloc.ts`.
+ * 2. The device reaches whole pages: all of each page that a mapping touches.
+ * 3. So a part of a page is never mapped for a device that is not trusted: a buffer that does not begin and end at a page's border goes
+ *    through the bounce pool, in pages of its own. Each extent of a table then is a mapping and a segment of its own. What the CPU did
+ *    not put there is cleared: the padding, and all of it when the device does not read or with `skipCpuSync` (the original's bytes that
+ *    the device does not overwrite are lost then). The address keeps none of the offset in the page.
+ * 4. The mask may be any: there is no memory it has to reach.
  *
  * @see Linux 6.1 `drivers/iommu/dma-iommu.c`
  */
 import { type DmaAddr, hex, type Iova, PAGE_SIZE, type PhysAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
-import { alignDown, alignUp } from '../base/units.ts';
-import type { DmaAccess } from '../iommu/fault.ts';
+import { ErrnoError } from '../base/errors.ts';
+import { alignUp, KIB } from '../base/units.ts';
 import { IommuProt } from '../iommu/io-pgtable.ts';
-import type { IommuDomain } from '../iommu/iommu-domain.ts';
-import { IovaAllocator } from '../iommu/iova.ts';
-import { Translation } from '../iommu/translation.ts';
-import type { DmaMaster, DmaOps, DmaTarget, PortFault } from './dma-ops.ts';
+import { archSyncForCpu, archSyncForDevice } from './arch-sync.ts';
+import { type DmaDirection, deviceReads } from './direction.ts';
+import type { DmaAttrs } from './dma-attrs.ts';
+import { type DefaultDomainSource, IommuAddresses } from './dma-iommu-addresses.ts';
+import { cpuAttribute, IommuBacking, takeBackingPages } from './dma-iommu-alloc.ts';
+import { IommuIova } from './dma-iommu-iova.ts';
+import type { IommuDmaMaster } from './dma-iommu-master.ts';
+import { dmaInfoToProt } from './dma-iommu-prot.ts';
+import { IovaLayout } from './dma-iommu-sg.ts';
+import type { DmaBacking, DmaIovaOps, DmaOps } from './dma-ops.ts';
+import { DMA_MAPPING_ERROR } from './mapping-error.ts';
 import type { SgTable } from './sg-table.ts';
+import type { Swiotlb } from './swiotlb.ts';
 
-/** A run of IO virtual addresses in use. */
-export interface IommuMapping {
-  readonly iova: Iova;
-  /** From its first page to its last, gaps among them; what it takes out of the address space may be more (rule 4). */
-  readonly bytes: number;
-  /** @internal Where each extent's first page begins in it; then its length. */
-  readonly offsets: Float64Array;
-}
-
-/** An IOMMU domain with the allocator of its addresses; devices of one group share one. */
-export class IommuDmaDomain {
-  readonly domain: IommuDomain;
-  /** Which of the domain's pages are in use. */
-  readonly iovas: IovaAllocator;
-
-  constructor(domain: IommuDomain, iovas: IovaAllocator = new IovaAllocator()) {
-    this.domain = domain;
-    this.iovas = iovas;
-  }
-
-  /** Live mappings of all its devices, each in whole pages; for ledgers and tests. */
-  readonly mappings = new Map<SgTable, IommuMapping>();
-}
-
-/** Last page of the low 4 GiB. */
-const LAST_LOW_PAGE = 2 ** 32 / PAGE_SIZE - 1;
-/** Runs of fewer pages are rounded up to a power of two. */
-const ROUNDED_BELOW_PAGES = 32;
+/** Up to this size a mapping's addresses come from the per-CPU caches. */
+const CACHED_BYTES = 128 * KIB;
 
 /** @internal The back end of a device behind an IOMMU. */
 export class IommuDma implements DmaOps {
-  readonly #device: DmaMaster;
-  readonly #dma: IommuDmaDomain;
-  readonly #found: Translation;
-  /** The last access was beyond what the device drives. */
-  #beyondMask: PortFault | null = null;
-  /** Cost of the translations that were not charged yet. */
-  #owedNs = 0;
+  readonly #device: IommuDmaMaster;
+  /** The two-step API. */
+  readonly iova: DmaIovaOps;
+  readonly #addresses: IommuAddresses;
+  readonly #layout = new IovaLayout();
 
-  /** Attaches the device to the domain. */
-  constructor(device: DmaMaster, dma: IommuDmaDomain) {
+  constructor(device: IommuDmaMaster, group: DefaultDomainSource) {
     this.#device = device;
-    this.#dma = dma;
-    this.#found = new Translation(device.name);
-    dma.domain.attachDevice(device);
+    this.#addresses = new IommuAddresses(device, group);
+    this.iova = new IommuIova(device, this.#addresses);
   }
 
-  get phys(): number {
-    return this.#found.phys;
+  mapPage(phys: PhysAddr, sizeBytes: number, dir: DmaDirection, attrs: DmaAttrs): DmaAddr {
+    const device = this.#device;
+    if (device.untrusted && this.#isPartial(phys, sizeBytes)) return this.#mapBounced(phys, sizeBytes, dir, attrs);
+    if (attrs.skipCpuSync !== true) archSyncForDevice(device, phys, sizeBytes);
+    const iova = this.#addresses.map(phys, sizeBytes, this.#prot(dir, attrs), device.dmaMaskBits);
+    return iova < 0 ? DMA_MAPPING_ERROR : (Number(iova) as DmaAddr);
   }
 
-  get runBytes(): number {
-    return this.#found.runBytes;
-  }
-
-  /** @throws {ErrnoError} `ENOMEM` no IO address space or no table page is left (retry after an unmap). */
-  mapSg(sgt: SgTable, prot: number): void {
-    const offsets = this.#layOut(sgt);
-    const bytes = offsets[sgt.origNents] as number;
-    const iova = this.#allocate(bytes);
+  /** @throws {InvariantError} nothing is mapped at `address`, and nothing has happened; or only a part is, see `IommuAddresses.unmap`. */
+  unmapPage(address: DmaAddr, sizeBytes: number, dir: DmaDirection, attrs: DmaAttrs): void {
+    const device = this.#device;
+    const phys = this.#phys('dmaUnmapPage', address);
+    const pool = this.#poolOf(phys);
     try {
-      this.#mapExtents(sgt, offsets, iova, prot | (this.#device.coherent ? IommuProt.cache : 0));
+      if (attrs.skipCpuSync !== true) archSyncForCpu(device, phys, sizeBytes, dir);
+    } finally {
+      try {
+        this.#addresses.unmap(address, sizeBytes, false);
+      } finally {
+        pool?.tblUnmapSingle(device, phys, sizeBytes, dir, attrs);
+      }
+    }
+  }
+
+  /**
+   * @throws {ErrnoError} `ENOMEM` no IO addresses or no table page (retry after an unmap); `EINVAL` memory that the IOMMU can not address
+   * (never retry); `EIO` one of those, or no bounce slots, for a device that is not trusted.
+   */
+  mapSg(sgt: SgTable, dir: DmaDirection, attrs: DmaAttrs): void {
+    const device = this.#device;
+    if (device.untrusted) return this.#mapSgApart(sgt, dir, attrs);
+    if (attrs.skipCpuSync !== true) this.syncSgForDevice(sgt, dir);
+    const layout = this.#layout;
+    layout.fill(sgt, this.#addresses.granuleBytes, device);
+    const prot = this.#prot(dir, attrs);
+    const iova = this.#addresses.mapExtents(layout, layout.sizeBytes, prot, device.dmaMaskBits);
+    layout.addSegments(sgt, iova, device);
+  }
+
+  /** One segment whatever the device's limits, as for all coherent memory. @throws {ErrnoError} `ENOMEM`, `EINVAL` as {@link mapSg}. */
+  mapRun(sgt: SgTable, dir: DmaDirection): void {
+    const { sizeBytes } = sgt;
+    const { coherentDmaMaskBits } = this.#device;
+    sgt.addSegment(this.#addresses.mapExtents(sgt, sizeBytes, this.#prot(dir, {}), coherentDmaMaskBits), sizeBytes);
+  }
+
+  /** @throws {InvariantError} a part was unmapped by way of the domain; the rest is unmapped then. */
+  unmapSg(sgt: SgTable, dir: DmaDirection, attrs: DmaAttrs): void {
+    const { untrusted, coherency } = this.#device;
+    if (untrusted) return coherency.asOneAccess(() => this.#unmapSgApart(sgt, 0, sgt.nents, dir, attrs));
+    try {
+      if (attrs.skipCpuSync !== true) this.syncSgForCpu(sgt, dir);
+    } finally {
+      const start = sgt.dmaAddress(0);
+      const last = sgt.nents - 1;
+      this.#addresses.unmap(start, sgt.dmaAddress(last) + sgt.dmaLength(last) - start, true);
+    }
+  }
+
+  mapResource(phys: PhysAddr, sizeBytes: number, dir: DmaDirection, attrs: DmaAttrs): DmaAddr {
+    const prot = dmaInfoToProt(dir, false, attrs) + IommuProt.mmio;
+    const iova = this.#addresses.map(phys, sizeBytes, prot, this.#device.dmaMaskBits);
+    return iova < 0 ? DMA_MAPPING_ERROR : (Number(iova) as DmaAddr);
+  }
+
+  /** @throws {InvariantError} as `IommuAddresses.unmap`. */
+  unmapResource(address: DmaAddr, sizeBytes: number): void {
+    this.#addresses.unmap(address, sizeBytes, false);
+  }
+
+  /** @throws {InvariantError} nothing is mapped at `address`. */
+  syncForCpu(address: DmaAddr, sizeBytes: number, dir: DmaDirection): void {
+    const device = this.#device;
+    if (device.coherent && !device.untrusted) return;
+    const phys = this.#phys('dmaSyncSingleForCpu', address);
+    try {
+      archSyncForCpu(device, phys, sizeBytes, dir);
+    } finally {
+      this.#poolOf(phys)?.syncForCpu(device, phys, sizeBytes, dir);
+    }
+  }
+
+  /** @throws {InvariantError} nothing is mapped at `address`. */
+  syncForDevice(address: DmaAddr, sizeBytes: number, dir: DmaDirection): void {
+    const device = this.#device;
+    if (device.coherent && !device.untrusted) return;
+    const phys = this.#phys('dmaSyncSingleForDevice', address);
+    try {
+      this.#poolOf(phys)?.syncForDevice(device, phys, sizeBytes, dir);
+    } finally {
+      archSyncForDevice(device, phys, sizeBytes);
+    }
+  }
+
+  syncSgForCpu(sgt: SgTable, dir: DmaDirection): void {
+    const device = this.#device;
+    if (this.#isApart(sgt)) {
+      device.coherency.asOneAccess(() => {
+        for (let i = 0; i < sgt.nents; i++) this.syncForCpu(sgt.dmaAddress(i), sgt.dmaLength(i), dir);
+      });
+    } else if (!device.coherent) {
+      const { phys, length } = sgt.columns;
+      device.coherency.asOneAccess(() => {
+        for (let i = 0; i < sgt.origNents; i++) archSyncForCpu(device, phys[i] as PhysAddr, length[i] as number, dir);
+      });
+    }
+  }
+
+  syncSgForDevice(sgt: SgTable, dir: DmaDirection): void {
+    const device = this.#device;
+    if (this.#isApart(sgt)) {
+      device.coherency.asOneAccess(() => {
+        for (let i = 0; i < sgt.nents; i++) this.syncForDevice(sgt.dmaAddress(i), sgt.dmaLength(i), dir);
+      });
+    } else if (!device.coherent) {
+      const { phys, length } = sgt.columns;
+      device.coherency.asOneAccess(() => {
+        for (let i = 0; i < sgt.origNents; i++) archSyncForDevice(device, phys[i] as PhysAddr, length[i] as number);
+      });
+    }
+  }
+
+  alloc(sizeBytes: number, attrs: DmaAttrs): DmaBacking | null {
+    const device = this.#device;
+    const { domain, granuleBytes } = this.#addresses;
+    const bytes = alignUp(sizeBytes, Math.max(granuleBytes, PAGE_SIZE));
+    const pages = takeBackingPages(device, bytes, attrs, domain.pgtable.pgsizeBitmap);
+    if (pages === null) return null;
+    let iova: Iova | null = null;
+    try {
+      const prot = this.#prot('bidirectional', attrs);
+      iova = this.#addresses.mapExtents(pages.memory, bytes, prot, device.coherentDmaMaskBits);
     } catch (error) {
-      this.#dma.iovas.free(iova / PAGE_SIZE);
-      throw error;
+      if (!(error instanceof ErrnoError)) throw error;
+    } finally {
+      if (iova === null) pages.release();
     }
-    this.#dma.mappings.set(sgt, { iova, bytes, offsets });
-    this.#addSegments(sgt, offsets, iova);
+    return iova === null ? null : new IommuBacking(Number(iova) as DmaAddr, pages, cpuAttribute(device, attrs));
   }
 
-  /** @throws {InvariantError} somebody else unmapped a part of it by way of the domain; the rest is unmapped then. */
-  unmapSg(sgt: SgTable): void {
-    const mapping = this.#dma.mappings.get(sgt);
-    assert(mapping !== undefined, 'dmaUnmapSgtable: the table was not mapped for %s', this.#device.name);
-    this.#dma.mappings.delete(sgt);
-    const missing = this.#unmapRuns(sgt, mapping);
-    this.#dma.iovas.free(mapping.iova / PAGE_SIZE);
-    const where = `${hex(mapping.iova)} of ${this.#dma.domain.name}`;
-    assert(missing === 0, 'dmaUnmapSgtable: %s bytes from %s were unmapped behind the DMA API', missing, where);
-  }
-
-  translate(address: number, access: DmaAccess): boolean {
-    this.#beyondMask = address >= this.#device.dmaLimit ? this.#refuse(address, access) : null;
-    if (this.#beyondMask !== null) return false;
-    const { domain } = this.#dma;
-    const isAllowed = domain.iommu.translateDeferred(domain, address as Iova, access, this.#found);
-    this.#owedNs += this.#found.costNs;
-    return isAllowed;
-  }
-
-  charge(): void {
-    this.#device.sim.charge(this.#owedNs);
-    this.#owedNs = 0;
-  }
-
-  fault(): PortFault {
-    if (this.#beyondMask !== null) return this.#beyondMask;
-    const { fault } = this.#found;
-    assert(fault !== null, 'fault: the last access of %s was not refused', this.#device.name);
-    const { access, reason, timeNs } = fault;
-    return { device: this.#device.name, address: Number(fault.iova) as DmaAddr, length: 0, access, reason, timeNs };
-  }
-
-  peekTranslate(address: number): DmaTarget | undefined {
-    const phys = address >= this.#device.dmaLimit ? null : this.#dma.domain.iovaToPhys(address as Iova);
-    return phys === null ? undefined : { phys, runBytes: PAGE_SIZE - (address % PAGE_SIZE) };
-  }
-
-  #refuse(address: number, access: DmaAccess): PortFault {
-    const { name, sim } = this.#device;
-    const at = { device: name, address: address as DmaAddr, length: 0 };
-    return { ...at, access, reason: 'address-size', timeNs: sim.now };
-  }
-
-  /** Where each extent's first page begins, in bytes from the start of the run; then the length of the run. */
-  #layOut(sgt: SgTable): Float64Array {
-    const { segBoundaryBytes } = this.#device;
-    const offsets = new Float64Array(sgt.origNents + 1);
-    let at = 0;
-    for (let i = 0; i < sgt.origNents; i++) {
-      const bytes = extentPages(sgt, i);
-      const toBoundary = segBoundaryBytes - (at % segBoundaryBytes);
-      if (toBoundary < bytes && toBoundary < segBoundaryBytes) at += toBoundary;
-      offsets[i] = at;
-      at += bytes;
+  /** @throws {InvariantError} `backing` is not of this back end's {@link alloc}; nothing has happened. Or as `IommuAddresses.unmap`. */
+  free(backing: DmaBacking, sizeBytes: number): void {
+    const isOurs = backing instanceof IommuBacking;
+    assert(isOurs, 'dmaFreeCoherent: the memory at %s is of another back end', hex(backing.address));
+    try {
+      this.#addresses.unmap(backing.address, sizeBytes, true);
+    } finally {
+      backing.pages.release();
     }
-    offsets[sgt.origNents] = at;
-    return offsets;
   }
 
-  #allocate(bytes: number): Iova {
-    const { iovas, domain } = this.#dma;
-    const pages = roundedPages(bytes / PAGE_SIZE);
-    const reach = Math.min(this.#device.dmaLimit, 2 ** domain.iommu.ias);
-    const last = Math.max(0, Math.floor(reach / PAGE_SIZE) - 1);
-    const low = last > LAST_LOW_PAGE ? iovas.tryAlloc(pages, LAST_LOW_PAGE) : -1;
-    return ((low >= 0 ? low : iovas.alloc(pages, last)) * PAGE_SIZE) as Iova;
+  /** Always, as Linux answers for every device behind an IOMMU. @see Linux 6.1 `kernel/dma/mapping.c` dma_need_sync */
+  needSync(): boolean {
+    return true;
   }
 
-  #mapExtents(sgt: SgTable, offsets: Float64Array, iova: Iova, prot: number): void {
-    const { domain } = this.#dma;
+  requiredMaskBits(): number {
+    return 32;
+  }
+
+  maxMappingBytes(): number {
+    const { untrusted, swiotlb, minAlignMask } = this.#device;
+    return untrusted && swiotlb !== null ? swiotlb.maxMappingBytes(minAlignMask) : Number.POSITIVE_INFINITY;
+  }
+
+  optMappingBytes(): number {
+    return CACHED_BYTES;
+  }
+
+  mergeBoundary(): number {
+    return this.#addresses.granuleBytes - 1;
+  }
+
+  canMmap(): boolean {
+    return true;
+  }
+
+  /** Rule 3, for a table. */
+  #mapSgApart(sgt: SgTable, dir: DmaDirection, attrs: DmaAttrs): void {
     let mapped = 0;
     try {
       for (; mapped < sgt.origNents; mapped++) {
-        const phys = alignDown(sgt.physAddress(mapped), PAGE_SIZE) as PhysAddr;
-        domain.map((iova + (offsets[mapped] as number)) as Iova, phys, extentPages(sgt, mapped), prot);
+        const length = sgt.length(mapped);
+        const address = this.mapPage(sgt.physAddress(mapped), length, dir, attrs);
+        if (address === DMA_MAPPING_ERROR) this.#failApart(sgt, mapped);
+        sgt.addSegment(address, length);
       }
-    } catch (error) {
-      for (let i = mapped - 1; i >= 0; i--) domain.unmap((iova + (offsets[i] as number)) as Iova, extentPages(sgt, i));
-      throw error;
+    } finally {
+      if (mapped < sgt.origNents) this.#unmapSgApart(sgt, 0, mapped, dir, { ...attrs, skipCpuSync: true });
     }
   }
 
-  /** Unmaps the parts between gaps, each in one call. @returns bytes that were not mapped any more. */
-  #unmapRuns(sgt: SgTable, { iova, offsets }: IommuMapping): number {
-    const { domain } = this.#dma;
-    let missing = 0;
-    for (let i = 0; i < sgt.origNents; ) {
-      const start = offsets[i] as number;
-      let end = start;
-      while (i < sgt.origNents && offsets[i] === end) end += extentPages(sgt, i++);
-      for (let at = start; at < end; ) {
-        const done = domain.unmap((iova + at) as Iova, end - at);
-        if (done === 0) missing += PAGE_SIZE;
-        at += done === 0 ? PAGE_SIZE : done;
+  /** Ends the segments [first, count), all of them even if something is found on the way. */
+  #unmapSgApart(sgt: SgTable, first: number, count: number, dir: DmaDirection, attrs: DmaAttrs): void {
+    let next = first;
+    try {
+      while (next < count) {
+        const i = next++;
+        this.unmapPage(sgt.dmaAddress(i), sgt.dmaLength(i), dir, attrs);
       }
-    }
-    return missing;
-  }
-
-  #addSegments(sgt: SgTable, offsets: Float64Array, iova: Iova): void {
-    const { maxSegmentSizeBytes, segBoundaryBytes } = this.#device;
-    let segmentBytes = 0;
-    let end = -1;
-    for (let i = 0; i < sgt.origNents; i++) {
-      const length = sgt.length(i);
-      const start = iova + (offsets[i] as number) + (sgt.physAddress(i) % PAGE_SIZE);
-      const room = maxSegmentSizeBytes - segmentBytes;
-      if (start === end && start % segBoundaryBytes !== 0 && (room < 0 || room >= length)) {
-        sgt.extendSegment(length);
-        segmentBytes += length;
-      } else {
-        sgt.addSegment(start, length);
-        segmentBytes = length;
-      }
-      end = start + length;
+    } finally {
+      if (next < count) this.#unmapSgApart(sgt, next, count, dir, attrs);
     }
   }
-}
 
-/** Bytes of extent `i` in whole pages. */
-function extentPages(sgt: SgTable, i: number): number {
-  return alignUp((sgt.physAddress(i) % PAGE_SIZE) + sgt.length(i), PAGE_SIZE);
-}
+  #failApart(sgt: SgTable, i: number): never {
+    const { name, swiotlb } = this.#device;
+    const what = `${name}: extent ${i}, ${sgt.length(i)} bytes at ${hex(sgt.physAddress(i))}`;
+    const pool = swiotlb?.isActive === true ? swiotlb.lastFailure?.text : 'there is no bounce pool';
+    throw new ErrnoError('EIO', 'dmaMapSgtable', `${what}: ${pool ?? 'no IO addresses are left'}`);
+  }
 
-/** Pages that a run of `pages` takes out of the address space. */
-function roundedPages(pages: number): number {
-  return pages < ROUNDED_BELOW_PAGES ? 2 ** Math.ceil(Math.log2(pages)) : pages;
+  /** True when the device would see bytes beside the buffer. */
+  #isPartial(phys: PhysAddr, sizeBytes: number): boolean {
+    const { granuleBytes } = this.#addresses;
+    return phys % granuleBytes !== 0 || sizeBytes % granuleBytes !== 0;
+  }
+
+  /** Rule 3. @returns `DMA_MAPPING_ERROR`: no pool, no slots or no address; nothing is taken then. */
+  #mapBounced(phys: PhysAddr, sizeBytes: number, dir: DmaDirection, attrs: DmaAttrs): DmaAddr {
+    const device = this.#device;
+    const { swiotlb: pool } = device;
+    if (pool === null || !pool.isActive || device.refuseBounce) return DMA_MAPPING_ERROR;
+    const { granuleBytes } = this.#addresses;
+    const allocBytes = alignUp(sizeBytes, granuleBytes);
+    const request = { phys, mappingBytes: sizeBytes, allocBytes, allocAlignMask: granuleBytes - 1 };
+    const at = pool.tblMapSingle(device, request, dir, attrs);
+    if (at === null) return DMA_MAPPING_ERROR;
+    const kept = attrs.skipCpuSync !== true && deviceReads(dir) ? sizeBytes : 0;
+    let iova: Iova | -1 = -1;
+    try {
+      pool.clear((at + kept) as PhysAddr, allocBytes - kept);
+      if (attrs.skipCpuSync !== true) archSyncForDevice(device, at, sizeBytes);
+      iova = this.#addresses.map(at, sizeBytes, this.#prot(dir, attrs), device.dmaMaskBits);
+    } finally {
+      if (iova < 0) pool.tblUnmapSingle(device, at, sizeBytes, dir, { skipCpuSync: true });
+    }
+    return iova < 0 ? DMA_MAPPING_ERROR : (Number(iova) as DmaAddr);
+  }
+
+  #poolOf(phys: PhysAddr): Swiotlb | null {
+    const { untrusted, swiotlb } = this.#device;
+    return untrusted && swiotlb?.isBounce(phys) === true ? swiotlb : null;
+  }
+
+  #phys(op: string, address: DmaAddr): PhysAddr {
+    const phys = address < 0 ? null : this.#addresses.domain.iovaToPhys(Number(address) as Iova);
+    if (phys === null) {
+      const { name } = this.#device;
+      assert(false, '%s: nothing is mapped at %s for %s; unmap what was mapped, once', op, hex(address), name);
+    }
+    return phys;
+  }
+
+  #prot(dir: DmaDirection, attrs: DmaAttrs): number {
+    return dmaInfoToProt(dir, this.#device.coherent, attrs);
+  }
+
+  /** Whether each extent of `sgt` was mapped by itself (rule 3). */
+  #isApart(sgt: SgTable): boolean {
+    return this.#device.untrusted && sgt.nents === sgt.origNents;
+  }
 }

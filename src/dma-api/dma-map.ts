@@ -7,28 +7,19 @@
  * 3. {@link dmaUnmapSgtable} gives it back: caches are invalidated if the device may have written, addresses die.
  * 4. The direction is the same in all of them.
  *
- * Cache maintenance is that of arm64 in Linux 6.1: for the device a clean, whatever the direction; for the CPU an
- * invalidate, unless the device only read. A line at an end of an extent that the extent covers only in part is cleaned
- * before it is dropped, so that what lies beside the buffer is not lost. Every call acts on the whole buffer.
+ * Cache maintenance is told in `arch-sync.ts`, addresses in the back ends (`dma-ops.ts`).
+ * What a call must agree in with the one before, `dma-debug.ts`. Every call of a table acts on the whole buffer.
  *
- * Inaccuracies: such a partial line costs a barrier of its own.
- *
- * @see `Documentation/core-api/dma-api.rst`; Linux 6.1 `kernel/dma/mapping.c`; `arch/arm64/mm/dma-mapping.c`
+ * @see `Documentation/core-api/dma-api.rst`; Linux 6.1 `kernel/dma/mapping.c`
  */
-import type { PhysAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
-import { alignDown, alignUp } from '../base/units.ts';
-import type { CoherencyDomain } from '../cache/coherency.ts';
-import { IommuProt } from '../iommu/io-pgtable.ts';
+import { ErrnoError } from '../base/errors.ts';
 import type { Device } from './device.ts';
-import { type DmaDirection, deviceReads, deviceWrites } from './direction.ts';
-import type { SgTable } from './sg-table.ts';
-
-/** Departures from the default of a mapping. @see `Documentation/core-api/dma-attributes.rst` */
-export interface DmaAttrs {
-  /** The caller does the cache maintenance itself, or knows that none is needed. */
-  readonly skipCpuSync?: boolean;
-}
+import type { DmaDirection } from './direction.ts';
+import { checkDir, checkEntries, checkPresent } from './dma-args.ts';
+import type { DmaAttrs } from './dma-attrs.ts';
+import type { DmaListCall } from './dma-debug.ts';
+import { SgTable } from './sg-table.ts';
 
 /**
  * Maps `sgt` for DMA by `dev` and hands the buffer over to the device.
@@ -40,28 +31,39 @@ export interface DmaAttrs {
  * @param dir - must be repeated unchanged when syncing and unmapping.
  * @throws {ErrnoError} `EIO` without an IOMMU: out of the device's reach (never retry); `ENOMEM` behind one: out of IOVA
  *   space or table memory (retry later). Nothing is mapped then.
- * @throws {HazardError} `*-write.lost` under policy `'throw'`: old dirty lines went over newer bytes; nothing is mapped then.
- * @throws {InvariantError} `sgt` is mapped already.
+ * @throws {HazardError} `*-write.lost` under policy `'throw'`: old dirty lines went over newer bytes; `dma-debug.sg-segment-*`,
+ *   `dma-debug.cacheline-overlap`, see `dma-debug.ts`. Nothing is mapped then.
+ * @throws {InvariantError} `sgt` is mapped already, or `dir` is no direction.
  * @see Linux 6.1 `kernel/dma/mapping.c` dma_map_sgtable
  */
 export function dmaMapSgtable(dev: Device, sgt: SgTable, dir: DmaDirection, attrs: DmaAttrs = {}): void {
-  const { mappedFor } = sgt;
-  if (mappedFor !== null) {
-    assert(false, 'dmaMapSgtable: mapped for %s already; one mapping, one table (use sgt.clone())', mappedFor.name);
-  }
-  dev.dmaOps.mapSg(sgt, iommuProt(dir));
-  let complete = false;
+  map(dev, { caller: dmaMapSgtable, sgt, entries: sgt.origNents, dir }, attrs);
+}
+
+/**
+ * As {@link dmaMapSgtable}, for the first `entries` extents of a list, and with an answer instead of an error.
+ *
+ * @param entries - at least 1; must be repeated when unmapping, whatever the answer is. Default: all.
+ * @returns how many segments the list became; 0: it is not mapped, for whatever reason.
+ * @throws {HazardError} as {@link dmaMapSgtable}.
+ * @throws {InvariantError} as {@link dmaMapSgtable}, or `entries` is out of range.
+ * @see Linux 6.1 `kernel/dma/mapping.c` dma_map_sg_attrs
+ */
+export function dmaMapSg(
+  dev: Device,
+  sgt: SgTable,
+  dir: DmaDirection,
+  attrs: DmaAttrs = {},
+  entries: number = sgt.origNents,
+): number {
+  checkEntries('dmaMapSg', sgt, entries);
   try {
-    if (attrs.skipCpuSync !== true) syncForDevice(dev, sgt);
-    complete = true;
-  } finally {
-    if (complete) sgt.mappedFor = dev;
-    else endMapping(dev, sgt);
+    map(dev, { caller: dmaMapSg, sgt, entries, dir }, attrs);
+  } catch (error) {
+    if (error instanceof ErrnoError) return 0;
+    throw error;
   }
-  const { trace } = dev.sim;
-  if (!trace.enabled) return;
-  const counts = { extents: sgt.origNents, segments: sgt.nents, bytes: sgt.sizeBytes };
-  trace.emit({ kind: 'dma.map', timeNs: dev.sim.now, device: dev.name, dir, ...counts });
+  return sgt.nents;
 }
 
 /**
@@ -69,96 +71,169 @@ export function dmaMapSgtable(dev: Device, sgt: SgTable, dir: DmaDirection, attr
  *
  * Plain: never waits. Charges cache maintenance and the back end's cost of an unmap with its IOTLB invalidation.
  *
- * @throws {HazardError} `*-write.lost` under policy `'throw'`: the CPU wrote while the device had the buffer; it is unmapped
- *   all the same.
- * @throws {InvariantError} `sgt` is not mapped for `dev`; nothing has happened.
+ * @throws {HazardError} `dma-debug.*`: it does not fit the mapping; nothing has happened then. `*-write.lost` under policy `'throw'`: the CPU
+ *   wrote while the device had the buffer; it is unmapped all the same.
+ * @throws {InvariantError} `sgt` is not mapped for `dev` (when nobody checks: with `DmaDebug` that is a hazard); nothing has happened.
  * @see Linux 6.1 `kernel/dma/mapping.c` dma_unmap_sg_attrs
  */
 export function dmaUnmapSgtable(dev: Device, sgt: SgTable, dir: DmaDirection, attrs: DmaAttrs = {}): void {
-  checkMapped('dmaUnmapSgtable', dev, sgt);
-  const { trace } = dev.sim;
-  try {
-    if (attrs.skipCpuSync !== true) syncForCpu(dev, sgt, dir);
-  } finally {
-    if (trace.enabled) {
-      trace.emit({ kind: 'dma.unmap', timeNs: dev.sim.now, device: dev.name, dir, bytes: sgt.sizeBytes });
-    }
-    endMapping(dev, sgt);
-  }
+  unmap(dev, { caller: dmaUnmapSgtable, sgt, entries: entriesOf(sgt), dir }, attrs);
+}
+
+/**
+ * Ends {@link dmaMapSg}, whose `entries` and direction must be repeated; the whole mapping ends even if they are not. Plain.
+ *
+ * @throws as {@link dmaUnmapSgtable}; {InvariantError} also when `entries` is out of range.
+ * @see Linux 6.1 `kernel/dma/mapping.c` dma_unmap_sg_attrs
+ */
+export function dmaUnmapSg(
+  dev: Device,
+  sgt: SgTable,
+  dir: DmaDirection,
+  attrs: DmaAttrs = {},
+  entries: number = entriesOf(sgt),
+): void {
+  checkEntries('dmaUnmapSg', sgt, entries);
+  unmap(dev, { caller: dmaUnmapSg, sgt, entries, dir }, attrs);
 }
 
 /**
  * Lets the CPU see what the device wrote; the CPU owns the buffer until {@link dmaSyncSgtableForDevice}. Plain; charges
  * cache maintenance.
  *
- * @throws {HazardError} `*-write.lost` under policy `'throw'`; the sync is done.
- * @throws {InvariantError} `sgt` is not mapped for `dev`; nothing has happened.
+ * @throws {HazardError} `dma-debug.sync-*`: it does not fit the mapping; nothing has happened then. `*-write.lost`; the sync is done.
+ * @throws {InvariantError} `sgt` is not mapped for `dev` (when nobody checks: with `DmaDebug` that is a hazard); nothing has happened.
  * @see Linux 6.1 `kernel/dma/mapping.c` dma_sync_sg_for_cpu
  */
 export function dmaSyncSgtableForCpu(dev: Device, sgt: SgTable, dir: DmaDirection): void {
-  checkMapped('dmaSyncSgtableForCpu', dev, sgt);
-  traceSync(dev, sgt, dir, 'cpu');
-  syncForCpu(dev, sgt, dir);
+  sync(dev, { caller: dmaSyncSgtableForCpu, sgt, entries: entriesOf(sgt), dir }, true);
 }
 
 /**
  * Lets the device see what the CPU wrote; the device owns the buffer again. Plain; charges cache maintenance.
  *
- * @throws {HazardError} `*-write.lost` under policy `'throw'`; the sync is done.
- * @throws {InvariantError} `sgt` is not mapped for `dev`; nothing has happened.
+ * @throws as {@link dmaSyncSgtableForCpu}.
  * @see Linux 6.1 `kernel/dma/mapping.c` dma_sync_sg_for_device
  */
 export function dmaSyncSgtableForDevice(dev: Device, sgt: SgTable, dir: DmaDirection): void {
-  checkMapped('dmaSyncSgtableForDevice', dev, sgt);
-  traceSync(dev, sgt, dir, 'device');
-  syncForDevice(dev, sgt);
+  sync(dev, { caller: dmaSyncSgtableForDevice, sgt, entries: entriesOf(sgt), dir }, false);
 }
 
-function iommuProt(dir: DmaDirection): number {
-  return (deviceReads(dir) ? IommuProt.read : 0) | (deviceWrites(dir) ? IommuProt.write : 0);
+/**
+ * {@link dmaSyncSgtableForCpu} of a list that was mapped with `entries`; all of it is synced. Plain.
+ *
+ * @throws as {@link dmaSyncSgtableForCpu}; {InvariantError} also when `entries` is out of range.
+ * @see Linux 6.1 `kernel/dma/mapping.c` dma_sync_sg_for_cpu
+ */
+export function dmaSyncSgForCpu(dev: Device, sgt: SgTable, dir: DmaDirection, entries = entriesOf(sgt)): void {
+  checkEntries('dmaSyncSgForCpu', sgt, entries);
+  sync(dev, { caller: dmaSyncSgForCpu, sgt, entries, dir }, true);
 }
 
-function checkMapped(op: string, dev: Device, sgt: SgTable): void {
+/**
+ * {@link dmaSyncSgtableForDevice} of a list that was mapped with `entries`; all of it is synced. Plain.
+ *
+ * @throws as {@link dmaSyncSgForCpu}.
+ * @see Linux 6.1 `kernel/dma/mapping.c` dma_sync_sg_for_device
+ */
+export function dmaSyncSgForDevice(dev: Device, sgt: SgTable, dir: DmaDirection, entries = entriesOf(sgt)): void {
+  checkEntries('dmaSyncSgForDevice', sgt, entries);
+  sync(dev, { caller: dmaSyncSgForDevice, sgt, entries, dir }, false);
+}
+
+function map(dev: Device, call: DmaListCall, attrs: DmaAttrs): void {
+  const { caller, sgt, entries, dir } = call;
+  checkPresent(caller.name, dev);
   const { mappedFor } = sgt;
-  assert(mappedFor === dev, '%s: the table is mapped for %s, not for %s', op, mappedFor?.name ?? 'nobody', dev.name);
+  if (mappedFor !== null) {
+    assert(false, '%s: mapped for %s already; one mapping, one table (use sgt.clone())', caller.name, mappedFor.name);
+  }
+  checkDir(caller.name, dir);
+  let complete = false;
+  let isMapped = false;
+  try {
+    if (entries === sgt.origNents) dev.dmaOps.mapSg(sgt, dir, attrs);
+    else mapPart(dev, call, attrs);
+    isMapped = true;
+    dev.dmaDebug?.mappedSg(dev, call, attrs);
+    complete = true;
+  } finally {
+    if (complete) {
+      sgt.mappedFor = dev;
+      dev.live.tables.set(sgt, dir);
+    } else {
+      if (isMapped) dev.dmaOps.unmapSg(sgt.mappedPart ?? sgt, dir, { ...attrs, skipCpuSync: true });
+      sgt.dropSegments();
+    }
+  }
+  const { trace } = dev.sim;
+  if (!trace.enabled) return;
+  const counts = { extents: entries, segments: sgt.nents, bytes: bytesOf(sgt) };
+  trace.emit({ kind: 'dma.map', timeNs: dev.sim.now, device: dev.name, dir, ...counts });
 }
 
-function endMapping(dev: Device, sgt: SgTable): void {
+/** Maps the first entries as a table of their own, and takes its segments over. */
+function mapPart(dev: Device, { sgt, entries, dir }: DmaListCall, attrs: DmaAttrs): void {
+  const part = new SgTable(sgt, entries);
+  dev.dmaOps.mapSg(part, dir, attrs);
+  sgt.mappedPart = part;
+  for (let i = 0; i < part.nents; i++) sgt.addSegment(part.dmaAddress(i), part.dmaLength(i));
+}
+
+function unmap(dev: Device, call: DmaListCall, attrs: DmaAttrs): void {
+  const { caller, sgt, dir } = call;
+  checkPresent(caller.name, dev);
+  checkDir(caller.name, dir);
+  if (dev.dmaDebug === null) checkMapped(dev, call);
+  else dev.dmaDebug.unmappingSg(dev, call);
+  if (sgt.mappedFor !== dev) return;
+  dev.live.tables.delete(sgt);
+  const { trace, now: timeNs } = dev.sim;
+  const bytes = bytesOf(sgt);
+  sgt.onPeek = null;
   try {
-    dev.dmaOps.unmapSg(sgt);
+    dev.dmaOps.unmapSg(sgt.mappedPart ?? sgt, dir, attrs);
   } finally {
     sgt.dropSegments();
+    if (trace.enabled) trace.emit({ kind: 'dma.unmap', timeNs, device: dev.name, dir, bytes });
   }
 }
 
-function syncForDevice(dev: Device, sgt: SgTable): void {
-  const { coherency, coherent } = dev;
-  if (coherent) return;
-  coherency.asOneAccess(() => {
-    for (let i = 0; i < sgt.origNents; i++) coherency.clean(sgt.physAddress(i), sgt.length(i));
-  });
+function sync(dev: Device, call: DmaListCall, toCpu: boolean): void {
+  const { caller, sgt, dir } = call;
+  checkPresent(caller.name, dev);
+  checkDir(caller.name, dir);
+  if (dev.dmaDebug === null) checkMapped(dev, call);
+  else dev.dmaDebug.syncingSg(dev, call, toCpu);
+  if (sgt.mappedFor !== dev) return;
+  const { trace, now: timeNs } = dev.sim;
+  if (trace.enabled) {
+    const forWhom = toCpu ? 'cpu' : 'device';
+    trace.emit({ kind: 'dma.sync', timeNs, device: dev.name, forWhom, dir, bytes: bytesOf(sgt) });
+  }
+  const { onPeek } = sgt;
+  sgt.onPeek = null;
+  try {
+    const table = sgt.mappedPart ?? sgt;
+    if (toCpu) dev.dmaOps.syncSgForCpu(table, dir);
+    else dev.dmaOps.syncSgForDevice(table, dir);
+  } finally {
+    sgt.onPeek = onPeek;
+  }
 }
 
-function syncForCpu(dev: Device, sgt: SgTable, dir: DmaDirection): void {
-  const { coherency, coherent } = dev;
-  if (coherent || !deviceWrites(dir)) return;
-  coherency.asOneAccess(() => {
-    for (let i = 0; i < sgt.origNents; i++) invalidateExtent(coherency, sgt.physAddress(i), sgt.length(i));
-  });
+function checkMapped(dev: Device, { caller, sgt }: DmaListCall): void {
+  const { mappedFor } = sgt;
+  if (mappedFor === dev) return;
+  const other = mappedFor?.name ?? 'nobody';
+  assert(false, '%s: the table is mapped for %s, not for %s', caller.name, other, dev.name);
 }
 
-function invalidateExtent(coherency: CoherencyDomain, phys: PhysAddr, length: number): void {
-  const { lineBytes } = coherency.cache;
-  const end = phys + length;
-  const from = alignUp(phys, lineBytes);
-  const to = alignDown(end, lineBytes);
-  if (from > phys) coherency.cleanInvalidate(phys, 1);
-  if (to > from) coherency.invalidate(from as PhysAddr, to - from);
-  if (to < end && to >= from) coherency.cleanInvalidate(to as PhysAddr, end - to);
+/** Entries that were mapped; all, if none are. */
+function entriesOf(sgt: SgTable): number {
+  return (sgt.mappedPart ?? sgt).origNents;
 }
 
-function traceSync(dev: Device, sgt: SgTable, dir: DmaDirection, forWhom: 'cpu' | 'device'): void {
-  const { trace } = dev.sim;
-  if (!trace.enabled) return;
-  trace.emit({ kind: 'dma.sync', timeNs: dev.sim.now, device: dev.name, forWhom, dir, bytes: sgt.sizeBytes });
+function bytesOf(sgt: SgTable): number {
+  return (sgt.mappedPart ?? sgt).sizeBytes;
 }

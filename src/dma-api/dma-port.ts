@@ -2,7 +2,8 @@
  * A device's way to memory: each access is translated (IOTLB, then walk), cut where a translation ends, and handed to the
  * coherency domain, which looks into the CPU caches for devices that snoop.
  *
- * A fault is data, not an exception: the access stops there, the fault is recorded, and the count of bytes done tells.
+ * A fault is data, not an exception: the access stops there, the fault is recorded, and the count of bytes done tells. A device that
+ * is not allowed to master the bus moves no byte, and nobody is told.
  *
  * Inaccuracies: an access is one batch at one instant; interleaving by page or burst is for the device's model
  * (`transferInChunks`). Translations run ahead of the bytes: an IOMMU's fault handler is called before the bytes in front
@@ -14,7 +15,8 @@ import type { Accessor } from '../base/hazards.ts';
 import type { CoherencyDomain, DevicePort } from '../cache/coherency.ts';
 import type { DmaAccess } from '../iommu/fault.ts';
 import type { PhysMemory } from '../mem/phys-memory.ts';
-import type { DmaMaster, DmaOps, PortFault } from './dma-ops.ts';
+import type { DmaMaster } from './dma-ops.ts';
+import type { DmaPath, PortFault } from './dma-path.ts';
 
 /** Faults that are kept; older ones are dropped, {@link DmaPort.faultCount} goes on. */
 const FAULTS_KEPT = 64;
@@ -23,18 +25,19 @@ const FAULTS_KEPT = 64;
 export class DmaPort {
   /** As reports name the device. */
   readonly accessor: Accessor;
-  readonly #device: DmaMaster;
-  readonly #ops: DmaOps;
+  readonly #device: DmaMaster & { readonly busMaster: boolean };
+  readonly #path: DmaPath;
   readonly #coherency: CoherencyDomain;
   readonly #gate: DevicePort;
   readonly #faults: PortFault[] = [];
   #faultCount = 0;
+  #hasEnded = false;
 
   /** @internal */
-  constructor(device: DmaMaster, ops: DmaOps) {
+  constructor(device: DmaMaster & { readonly busMaster: boolean }, path: DmaPath) {
     this.accessor = { name: device.name, kind: 'device', via: 'dma', beforeRead: '', afterWrite: '' };
     this.#device = device;
-    this.#ops = ops;
+    this.#path = path;
     this.#coherency = device.coherency;
     this.#gate = { snoops: device.coherent, accessor: this.accessor };
   }
@@ -82,10 +85,11 @@ export class DmaPort {
    */
   peek(address: DmaAddr, out: Uint8Array, outOffset: number, length: number): number {
     checkSlice('peek', out, outOffset, length);
+    if (this.#hasEnded) return 0;
     const { memory } = this.#coherency;
     let done = 0;
     while (done < length) {
-      const translation = this.#ops.peekTranslate(address + done);
+      const translation = this.#path.peekTranslate(address + done);
       if (translation === undefined) break;
       const step = runOfMemory(memory, translation.phys, Math.min(translation.runBytes, length - done));
       if (step === 0) break;
@@ -95,43 +99,49 @@ export class DmaPort {
     return done;
   }
 
+  /** @internal The device is gone: its accesses do nothing from now on, and nobody is told. */
+  end(): void {
+    this.#hasEnded = true;
+  }
+
   #access(kind: DmaAccess, address: DmaAddr, bytes: Uint8Array | null, offset: number, length: number): number {
     checkSlice(kind, bytes, offset, length);
+    if (this.#hasEnded || !this.#device.busMaster) return 0;
     return this.#coherency.asOneAccess(() => {
       const done = this.#transfer(kind, address, bytes, offset, length);
-      this.#ops.charge();
+      this.#path.charge();
       return done;
     });
   }
 
   /** Runs that are neighbours in memory go as one, so that a scattered frame costs one call for each of its extents. */
   #transfer(kind: DmaAccess, address: DmaAddr, bytes: Uint8Array | null, offset: number, length: number): number {
-    const ops = this.#ops;
+    const path = this.#path;
     let done = 0;
     let runStart = 0;
     let runBytes = 0;
     let refused = false;
     while (done + runBytes < length) {
       const at = done + runBytes;
-      if (!ops.translate(address + at, kind)) {
+      if (!path.translate(address + at, kind)) {
         refused = true;
         break;
       }
-      const step = Math.min(ops.runBytes, length - at);
-      if (runBytes > 0 && runStart + runBytes === ops.phys) {
+      const step = Math.min(path.runBytes, length - at);
+      if (runBytes > 0 && runStart + runBytes === path.phys) {
         runBytes += step;
         continue;
       }
       const moved = this.#run(kind, runStart, bytes, offset + done, runBytes);
       done += moved;
       if (moved < runBytes) return this.#stop(this.#noMemory(kind, address + done), done, length);
-      runStart = ops.phys;
+      runStart = path.phys;
       runBytes = step;
     }
     const moved = this.#run(kind, runStart, bytes, offset + done, runBytes);
     done += moved;
     if (moved < runBytes) return this.#stop(this.#noMemory(kind, address + done), done, length);
-    return refused ? this.#stop(ops.fault(), done, length) : done;
+    return refused ? this.#stop(path.fault(), done, length) : done;
   }
 
   /** @returns bytes moved; fewer when memory ends. */

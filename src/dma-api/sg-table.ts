@@ -21,33 +21,55 @@ export interface Segment {
   readonly length: number;
 }
 
+/**
+ * The columns of a table, for the DMA API's own loops over extents: one row an extent or segment, no checks. A row of the device
+ * side means something below `nents` only.
+ */
+interface SgColumns {
+  readonly phys: Float64Array;
+  readonly length: Float64Array;
+  readonly dmaAddress: Float64Array;
+  readonly dmaLength: Float64Array;
+}
+
 /** Where a buffer's bytes are. Belongs to one mapping at a time. */
 export class SgTable {
   /** Extents on the CPU side. */
   readonly origNents: number;
   /** @internal The device it is mapped for; `null` while it is not mapped. */
   mappedFor: { readonly name: string } | null = null;
+  /** @internal The table of the entries that were really mapped, when they are not all. */
+  mappedPart: SgTable | null = null;
+  /** @internal The table that it is a clone of, of the same buffer; itself, if of none. */
+  readonly original: SgTable;
+  /** @internal Told when somebody looks at where the buffer lies, who has no business to; `null`: everybody may look. */
+  onPeek: (() => undefined) | null = null;
+  /** @internal For the DMA API itself, which may look at both sides at any time. */
+  readonly columns: SgColumns;
+  /** Bytes of the whole buffer. */
+  readonly sizeBytes: number;
   #nents = 0;
-  readonly #phys: Float64Array;
-  readonly #length: Float64Array;
-  readonly #dmaAddress: Float64Array;
-  readonly #dmaLength: Float64Array;
 
   /**
-   * @param extents - in the order of the buffer's bytes; lengths are whole numbers above 0.
+   * @param extents - in the order of the buffer's bytes; lengths are whole numbers above 0. Or another table of the same buffer.
+   * @param entries - of another table, how many extents to take, from the first on. Default: all.
    * @throws {InvariantError} no extent, or one whose address or length is out of range.
    */
-  constructor(extents: readonly Extent[]) {
-    assert(extents.length > 0, 'SgTable: there must be at least one extent');
-    for (const [i, { phys, length }] of extents.entries()) {
-      assert(isWhole(phys, 0), 'SgTable: extents[%s].phys %s is no whole number >= 0', i, phys);
-      assert(isWhole(length, 1), 'SgTable: extents[%s].length %s is no whole number > 0', i, length);
-    }
-    this.origNents = extents.length;
-    this.#phys = Float64Array.from(extents, (extent) => extent.phys);
-    this.#length = Float64Array.from(extents, (extent) => extent.length);
-    this.#dmaAddress = new Float64Array(extents.length);
-    this.#dmaLength = new Float64Array(extents.length);
+  constructor(extents: readonly Extent[] | SgTable, entries?: number) {
+    const isShare = extents instanceof SgTable;
+    const { phys, length } = isShare ? firstRows(extents, entries ?? extents.origNents) : rowsOf(extents);
+    assert(phys.length > 0, 'SgTable: there must be at least one extent');
+    this.origNents = phys.length;
+    this.original = isShare ? extents.original : this;
+    this.columns = {
+      phys,
+      length,
+      dmaAddress: new Float64Array(phys.length),
+      dmaLength: new Float64Array(phys.length),
+    };
+    let sum = 0;
+    for (let i = 0; i < length.length; i++) sum += length[i] as number;
+    this.sizeBytes = sum;
   }
 
   /**
@@ -82,21 +104,20 @@ export class SgTable {
     return this.#nents;
   }
 
-  /** Bytes of the whole buffer. */
-  get sizeBytes(): number {
-    let sum = 0;
-    for (let i = 0; i < this.origNents; i++) sum += this.#length[i] as number;
-    return sum;
-  }
-
-  /** Physical address of extent `i`. @throws {InvariantError} `i` is not in [0, origNents). */
+  /**
+   * Physical address of extent `i`.
+   *
+   * @throws {HazardError} `dmabuf.page-peek` under policy `'throw'`: an importer looks at the memory behind a table that a dma-buf gave it.
+   * @throws {InvariantError} `i` is not in [0, origNents).
+   */
   physAddress(i: number): PhysAddr {
-    return this.#phys[checkIndex('extent', i, this.origNents)] as PhysAddr;
+    this.onPeek?.();
+    return this.columns.phys[checkIndex('extent', i, this.origNents)] as PhysAddr;
   }
 
   /** Bytes of extent `i`. @throws {InvariantError} `i` is not in [0, origNents). */
   length(i: number): number {
-    return this.#length[checkIndex('extent', i, this.origNents)] as number;
+    return this.columns.length[checkIndex('extent', i, this.origNents)] as number;
   }
 
   /**
@@ -106,7 +127,7 @@ export class SgTable {
    * @see Linux 6.1 `include/linux/scatterlist.h` sg_dma_address
    */
   dmaAddress(i: number): DmaAddr {
-    return this.#dmaAddress[checkIndex('segment', i, this.#nents)] as DmaAddr;
+    return this.columns.dmaAddress[checkIndex('segment', i, this.#nents)] as DmaAddr;
   }
 
   /**
@@ -116,7 +137,7 @@ export class SgTable {
    * @see Linux 6.1 `include/linux/scatterlist.h` sg_dma_len
    */
   dmaLength(i: number): number {
-    return this.#dmaLength[checkIndex('segment', i, this.#nents)] as number;
+    return this.columns.dmaLength[checkIndex('segment', i, this.#nents)] as number;
   }
 
   /** The CPU side as objects, for tests and printing. */
@@ -129,29 +150,50 @@ export class SgTable {
     return Array.from({ length: this.#nents }, (_, i) => ({ address: this.dmaAddress(i), length: this.dmaLength(i) }));
   }
 
-  /** A table of the same memory that is not mapped. */
+  /** A table of the same memory that is not mapped. @throws {HazardError} as {@link physAddress}. */
   clone(): SgTable {
-    return new SgTable(this.extents());
+    this.onPeek?.();
+    return new SgTable(this);
+  }
+
+  /** @internal Whether it is one of several tables of one buffer. */
+  get isShare(): boolean {
+    return this.original !== this;
+  }
+
+  /** @internal Physical address of extent `i` for the DMA API itself, which may always look. */
+  extentPhys(i: number): PhysAddr {
+    return this.columns.phys[i] as PhysAddr;
+  }
+
+  /** @internal What stands in column `i` of the device side, mapped or not any more. */
+  rawSegment(i: number): Segment {
+    const { dmaAddress, dmaLength } = this.columns;
+    return { address: dmaAddress[i] as DmaAddr, length: dmaLength[i] as number };
   }
 
   /** @internal Appends a segment on the device side; for the DMA API's back ends. */
   addSegment(address: number, length: number): void {
-    assert(this.#nents < this.origNents, 'SgTable: more segments than its %s extents', this.origNents);
-    const i = this.#nents++;
-    this.#dmaAddress[i] = address;
-    this.#dmaLength[i] = length;
+    const i = this.#nents;
+    if (i === this.origNents) assert(false, 'SgTable: more segments than its %s extents', i);
+    this.columns.dmaAddress[i] = address;
+    this.columns.dmaLength[i] = length;
+    this.#nents = i + 1;
   }
 
-  /** @internal Makes the last segment longer. */
-  extendSegment(length: number): void {
-    const i = this.#nents - 1;
-    this.#dmaLength[i] = (this.#dmaLength[i] as number) + length;
+  /** @internal The first `count` rows of the device side, filled in place, are its segments now. */
+  setSegments(count: number): void {
+    if (!(count >= 0 && count <= this.origNents))
+      assert(false, 'SgTable: %s segments of %s extents', count, this.origNents);
+    this.#nents = count;
   }
 
   /** @internal The device side is no more. */
   dropSegments(): void {
     this.#nents = 0;
     this.mappedFor = null;
+    this.mappedPart = null;
+    this.onPeek = null;
   }
 }
 
@@ -159,7 +201,24 @@ function isWhole(value: number, least: number): boolean {
   return Number.isSafeInteger(value) && value >= least;
 }
 
+function rowsOf(extents: readonly Extent[]): Pick<SgColumns, 'phys' | 'length'> {
+  const phys = new Float64Array(extents.length);
+  const lengths = new Float64Array(extents.length);
+  let i = 0;
+  for (const { phys: at, length } of extents) {
+    if (!isWhole(at, 0)) assert(false, 'SgTable: extents[%s].phys %s is no whole number >= 0', i, at);
+    if (!isWhole(length, 1)) assert(false, 'SgTable: extents[%s].length %s is no whole number > 0', i, length);
+    phys[i] = at;
+    lengths[i++] = length;
+  }
+  return { phys, length: lengths };
+}
+
+function firstRows({ columns }: SgTable, entries: number): Pick<SgColumns, 'phys' | 'length'> {
+  return { phys: columns.phys.slice(0, entries), length: columns.length.slice(0, entries) };
+}
+
 function checkIndex(what: string, i: number, count: number): number {
-  assert(Number.isInteger(i) && i >= 0 && i < count, 'SgTable: %s %s is not in [0, %s)', what, i, count);
+  if (!(Number.isInteger(i) && i >= 0 && i < count)) assert(false, 'SgTable: %s %s is not in [0, %s)', what, i, count);
   return i;
 }

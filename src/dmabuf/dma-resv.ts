@@ -13,14 +13,17 @@
  * @see Linux 6.1 `drivers/dma-buf/dma-resv.c`; `include/linux/dma-resv.h` enum dma_resv_usage
  */
 import { nanos } from '../base/addr.ts';
-import { assert } from '../base/assert.ts';
-import { timeout } from '../sim/combinators.ts';
+import { assert, InvariantError } from '../base/assert.ts';
 import { lift, type MaybeOp, type Op } from '../sim/op.ts';
 import { settle } from '../sim/settle.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import { WwAcquireCtx } from '../sim/ww-acquire-ctx.ts';
 import { WwMutex, wwLockAll } from '../sim/ww-mutex.ts';
 import type { DmaFence } from './dma-fence.ts';
+import { DmaFenceArray } from './dma-fence-array.ts';
+import { type DmaFenceContext, dmaFenceWorld } from './dma-fence-world.ts';
+import { DmaResvIter } from './dma-resv-iter.ts';
+import { DmaResvList } from './dma-resv-list.ts';
 
 /** What a fence's owner does with the buffer; a smaller number is stronger. */
 export const DmaResvUsage = { kernel: 0, write: 1, read: 2, bookkeep: 3 } as const;
@@ -35,9 +38,7 @@ export interface DmaResvEntry {
 
 /** Fences that the first allocation of a list has room for, at least. */
 const FIRST_ROOM = 4;
-/** Bytes of a list beside its fences, and of each fence in it. */
-const LIST_HEADER_BYTES = 24;
-const LIST_FENCE_BYTES = 8;
+const USAGE_NAMES = ['kernel', 'write', 'read', 'bookkeep'] as const;
 
 /** One reservation object; a buffer has its own, or several buffers share one. */
 export class DmaResv {
@@ -45,8 +46,8 @@ export class DmaResv {
   readonly #sim: Simulator;
   /** @internal */
   readonly mutex: WwMutex;
-  #slots: DmaResvEntry[] = [];
-  #room = 0;
+  /** @internal Replaced when it grows; see `dma-resv-list.ts`. */
+  list: DmaResvList | null = null;
 
   constructor(sim: Simulator, name: string) {
     this.#sim = sim;
@@ -76,8 +77,9 @@ export class DmaResv {
   }
 
   /**
-   * Waits for the lock, runs `body` with it held and gives its value. The lock is given back in any case, also when `body`
-   * throws or the task is killed; after a `body` that returns, when the time charged in it has passed.
+   * Waits for the lock, runs `body` with it held and gives its value; a fence that `body` returns is waited for, as any
+   * operation. The lock is given back in any case, also when `body` throws or the task is killed; after a `body` that
+   * returns, when the time charged in it has passed.
    *
    * @throws what `body` throws.
    * @throws {InvariantError} the running task holds the lock already (never retry); `body` was not run.
@@ -93,6 +95,11 @@ export class DmaResv {
     }
   }
 
+  /** Takes the lock if it is free. Plain. @returns whether the running task has it now. @see Linux 6.1 dma_resv_trylock */
+  tryLock(): boolean {
+    return this.mutex.tryLock();
+  }
+
   /** @throws {InvariantError} the running task does not hold the lock. @see Linux 6.1 dma_resv_assert_held */
   assertHeld(): void {
     this.mutex.assertHeld();
@@ -102,30 +109,100 @@ export class DmaResv {
    * Makes room for `count` more fences. The lock must be held. Plain.
    *
    * @throws {InvariantError} the lock is not held, or `count` is no whole number > 0.
+   * @throws {ErrnoError} `ENOMEM` (retry later); nothing has changed.
    * @see Linux 6.1 dma_resv_reserve_fences
    */
   reserveFences(count: number): void {
     this.assertHeld();
     assert(Number.isSafeInteger(count) && count > 0, 'reserveFences: count %s is no whole number > 0', count);
-    const wanted = this.#slots.length + count;
-    if (wanted <= this.#room) return;
-    const least = this.#room === 0 ? Math.max(FIRST_ROOM, 2 ** Math.ceil(Math.log2(count))) : 2 * this.#room;
-    this.#room = roomOfList(Math.max(wanted, least));
-    this.#slots = this.#slots.filter((slot) => !slot.fence.signaled);
+    const old = this.list;
+    const wanted = (old?.length ?? 0) + count;
+    if (old !== null && wanted <= old.room) return;
+    dmaFenceWorld(this.#sim).admit('dma_resv_reserve_fences');
+    const least = old === null ? Math.max(FIRST_ROOM, 2 ** Math.ceil(Math.log2(count))) : 2 * old.room;
+    const larger = new DmaResvList(Math.max(wanted, least));
+    const done: DmaFence[] = [];
+    for (let at = 0; old !== null && at < old.length; at++) {
+      const { fence, usage } = entryOf(old, at);
+      if (fence.isSignaled()) done.push(fence);
+      else larger.push(fence, usage);
+    }
+    this.list = larger;
+    for (const fence of done) fence.put();
   }
 
   /**
-   * Adds `fence`. The lock must be held. Plain.
+   * Adds `fence`, with a reference of its own. The lock must be held. Plain.
    *
    * @throws {InvariantError} the lock is not held, or no room was made with {@link reserveFences}; nothing is added.
+   * @throws {HazardError} `resv.container-added`: an array or a chain; add what `dmaFenceUnwrap` gives. With policy `'record'`
+   *   it is added all the same, as the kernel warns and adds it.
    * @see Linux 6.1 dma_resv_add_fence
    */
   addFence(fence: DmaFence, usage: DmaResvUsageValue): void {
     this.assertHeld();
-    const at = this.#slots.findIndex((slot) => slot.fence.signaled || replaces(fence, usage, slot));
-    const isFree = at >= 0 || this.#slots.length < this.#room;
-    assert(isFree, '%s: addFence without room; call reserveFences before', this.name);
-    this.#slots[at >= 0 ? at : this.#slots.length] = { fence, usage };
+    if (fence.isContainer) {
+      const what = 'is an array or a chain and is added to a reservation, which then can not replace what is in it';
+      dmaFenceWorld(this.#sim).report('resv.container-added', fence, what, 'add each fence that dmaFenceUnwrap gives');
+    }
+    const { list } = this;
+    const at = list?.slotFor(fence, usage, dmaFenceWorld(this.#sim)) ?? -1;
+    if (list !== null && at >= 0) {
+      list.replace(at, fence, usage);
+      return;
+    }
+    if (list === null || list.length >= list.room) {
+      throw new InvariantError(
+        `${this.name}: addFence without room for ${fence.name}; call reserveFences before, with the lock held all the time`,
+      );
+    }
+    list.push(fence.get(), usage);
+  }
+
+  /**
+   * Puts `replacement` into the place of every fence of `context`, whatever its usage, for work that was taken back or done by
+   * other means. Nothing when there is none. The lock must be held. Plain. The caller answers for it that `replacement`
+   * signals only when the buffer may be used again.
+   *
+   * @throws {InvariantError} the lock is not held.
+   * @see Linux 6.1 dma_resv_replace_fences
+   */
+  replaceFences(context: DmaFenceContext, replacement: DmaFence, usage: DmaResvUsageValue): void {
+    this.assertHeld();
+    const { list } = this;
+    for (let at = 0; list !== null && at < list.length; at++) {
+      if (list.fences[at]?.context === context) list.replace(at, replacement, usage);
+    }
+  }
+
+  /**
+   * Takes over the pending fences of `src`, all usages, in the place of its own. The lock of this one must be held, that of `src`
+   * need not. Plain.
+   *
+   * @throws {InvariantError} the lock is not held.
+   * @throws {ErrnoError} `ENOMEM` (retry later); nothing has changed.
+   * @see Linux 6.1 dma_resv_copy_fences
+   */
+  copyFences(src: DmaResv): void {
+    this.assertHeld();
+    let copy: DmaResvList | null = null;
+    const iter = src.iter(DmaResvUsage.bookkeep);
+    try {
+      for (let fence = iter.next(); fence !== null; fence = iter.next()) {
+        if (copy === null || iter.isRestarted) {
+          copy?.release();
+          copy = null;
+          dmaFenceWorld(this.#sim).admit('dma_resv_copy_fences');
+          copy = new DmaResvList(iter.listedCount);
+        }
+        copy.push(fence.get(), iter.usage);
+      }
+    } finally {
+      iter.end();
+    }
+    const old = this.list;
+    this.list = copy;
+    old?.release();
   }
 
   /**
@@ -136,21 +213,64 @@ export class DmaResv {
    */
   entries(usage: DmaResvUsageValue = DmaResvUsage.bookkeep): DmaResvEntry[] {
     this.assertHeld();
-    return this.#slots.filter((slot) => slot.usage <= usage);
+    const { list } = this;
+    if (list === null) return [];
+    return list.fences.map((_, at) => entryOf(list, at)).filter((entry) => entry.usage <= usage);
+  }
+
+  /** A walk over the pending fences of `usage` and stronger, in slot order. The lock need not be held. Plain. */
+  iter(usage: DmaResvUsageValue): DmaResvIter {
+    return new DmaResvIter(this, usage);
   }
 
   /**
-   * The fences that have not signalled, of `usage` and stronger, in slot order. Plain.
+   * The fences that have not signalled, of `usage` and stronger, in slot order. Plain. Takes no references.
    *
    * @see Linux 6.1 dma_resv_for_each_fence_unlocked
    */
   fences(usage: DmaResvUsageValue): DmaFence[] {
-    return this.#slots.filter((slot) => slot.usage <= usage && !slot.fence.signaled).map((slot) => slot.fence);
+    let found: DmaFence[] = [];
+    const iter = this.iter(usage);
+    for (let fence = iter.next(); fence !== null; fence = iter.next()) {
+      if (iter.isRestarted) found = [];
+      found.push(fence);
+    }
+    return found;
   }
 
-  /** Whether all fences of `usage` and stronger have signalled. @see Linux 6.1 dma_resv_test_signaled */
+  /**
+   * As {@link fences}, with a reference to each for the caller.
+   *
+   * @throws {ErrnoError} `ENOMEM` (retry later).
+   * @see Linux 6.1 dma_resv_get_fences
+   */
+  getFences(usage: DmaResvUsageValue): DmaFence[] {
+    const found = this.fences(usage);
+    if (found.length > 0) dmaFenceWorld(this.#sim).admit('dma_resv_get_fences');
+    return found.map((fence) => fence.get());
+  }
+
+  /**
+   * One fence for all that {@link fences} gives, with a reference for the caller: `null` for none, the fence itself, or a new
+   * array. Plain. The array is not to be added to a reservation.
+   *
+   * @throws {ErrnoError} `ENOMEM` (retry later).
+   * @see Linux 6.1 dma_resv_get_singleton
+   */
+  getSingleton(usage: DmaResvUsageValue): DmaFence | null {
+    const [first, ...others] = this.fences(usage);
+    if (first === undefined) return null;
+    if (others.length === 0) return first.get();
+    dmaFenceWorld(this.#sim).admit('dma_resv_get_singleton');
+    return new DmaFenceArray(this.#sim, [first, ...others]);
+  }
+
+  /** Whether all fences of `usage` and stronger have signalled. Plain. @see Linux 6.1 dma_resv_test_signaled */
   testSignaled(usage: DmaResvUsageValue): boolean {
-    return this.fences(usage).length === 0;
+    const iter = this.iter(usage);
+    const isIdle = iter.next() === null;
+    iter.end();
+    return isIdle;
   }
 
   /**
@@ -158,34 +278,67 @@ export class DmaResv {
    * these slots before its turn is waited for in its place; one in a later slot is not. When {@link reserveFences} has made a
    * larger list meanwhile, it starts over with all that are in that one. The lock need not be held.
    *
-   * @see Linux 6.1 dma_resv_iter_first_unlocked, dma_resv_iter_next_unlocked
+   * @see Linux 6.1 dma_resv_wait_timeout
    */
   *wait(usage: DmaResvUsageValue): Op<void> {
-    let slots = this.#slots;
-    let end = slots.length;
-    for (let at = 0; at < end; at++) {
-      const { fence, usage: used } = slots[at] as DmaResvEntry;
-      if (used > usage || fence.signaled) continue;
-      yield* fence;
-      if (slots === this.#slots) continue;
-      slots = this.#slots;
-      end = slots.length;
-      at = -1;
+    const iter = this.iter(usage);
+    try {
+      for (let fence = iter.next(); fence !== null; fence = iter.next()) yield* fence;
+    } finally {
+      iter.end();
     }
   }
 
   /**
    * As {@link wait}, but at most `ns`; not at all when all have signalled.
    *
-   * @returns whether all that it waits for have signalled.
+   * @returns the ns that were left, at least 1; 0 when the time was up with a fence pending.
    * @throws {InvariantError} `ns` is negative or not whole.
    * @see Linux 6.1 dma_resv_wait_timeout
    */
-  *waitTimeout(usage: DmaResvUsageValue, ns: number): Op<boolean> {
+  *waitTimeout(usage: DmaResvUsageValue, ns: number): Op<number> {
     nanos(ns);
-    if (this.testSignaled(usage)) return true;
-    const { timedOut } = yield* timeout(this.#sim, ns, this.wait(usage));
-    return !timedOut || this.testSignaled(usage);
+    yield* settle(this.#sim);
+    const deadline = this.#sim.now + ns;
+    const iter = this.iter(usage);
+    try {
+      for (let fence = iter.next(); fence !== null; fence = iter.next()) {
+        const left = Math.max(0, deadline - this.#sim.now);
+        if ((yield* fence.waitTimeout(left)) === 0) return 0;
+      }
+    } finally {
+      iter.end();
+    }
+    return Math.max(1, deadline - this.#sim.now);
+  }
+
+  /** Tells all pending fences of `usage` and stronger when they would be wanted. Plain. @see Linux 6.4 dma_resv_set_deadline */
+  setDeadline(usage: DmaResvUsageValue, deadlineNs: number): void {
+    for (const fence of this.fences(usage)) fence.setDeadline(deadlineNs);
+  }
+
+  /**
+   * A line for each listed fence, without bookkeeping, as debugfs shows it: `'write fence:gpu0 ring0 seq 3 unsignalled'`. The lock
+   * must be held. Plain.
+   *
+   * @throws {InvariantError} the lock is not held.
+   * @see Linux 6.1 dma_resv_describe
+   */
+  describeFences(): string[] {
+    return this.entries(DmaResvUsage.read).map(({ fence, usage }) => `${USAGE_NAMES[usage]} fence:${fence.summary()}`);
+  }
+
+  /**
+   * The end of its life: gives the references to all its fences back. Plain.
+   *
+   * @throws {InvariantError} somebody holds the lock.
+   * @see Linux 6.1 dma_resv_fini
+   */
+  fini(): void {
+    assert(!this.isLocked, '%s: fini while its lock is held; unlock it before', this.name);
+    const old = this.list;
+    this.list = null;
+    old?.release();
   }
 }
 
@@ -226,17 +379,9 @@ export function usageToWaitFor(access: 'read' | 'write'): DmaResvUsageValue {
   return access === 'write' ? DmaResvUsage.read : DmaResvUsage.write;
 }
 
-/** Rule 4 for a slot whose fence is pending. */
-function replaces(fence: DmaFence, usage: DmaResvUsageValue, slot: DmaResvEntry): boolean {
-  return slot.usage >= usage && (slot.fence === fence || fence.isLater(slot.fence));
-}
-
-/** Fences that a list made for `count` really has room for: the kernel's allocator rounds its size up. */
-function roomOfList(count: number): number {
-  const bytes = LIST_HEADER_BYTES + LIST_FENCE_BYTES * count;
-  const power = 2 ** Math.ceil(Math.log2(bytes));
-  const between = (power / 4) * 3;
-  const hasBetween = between === 96 || between === 192;
-  const allocated = hasBetween && bytes <= between ? between : power;
-  return Math.floor((allocated - LIST_HEADER_BYTES) / LIST_FENCE_BYTES);
+function entryOf(list: DmaResvList, at: number): DmaResvEntry {
+  const fence = list.fences[at];
+  const usage = list.usages[at];
+  assert(fence !== undefined && usage !== undefined, 'reservation list: there is no slot %s', at);
+  return { fence, usage };
 }

@@ -5,6 +5,7 @@ import { createArm32LpaeS1, createArm32LpaeS2 } from './io-pgtable-arm-32.ts';
 import { type ArmMaliLpaeRegisters, createArmMaliLpae } from './io-pgtable-arm-mali.ts';
 import { type ArmLpaeS2Registers, createArmLpaeS2 } from './io-pgtable-arm-s2.ts';
 import { type ArmV7sRegisters, createArmV7s } from './io-pgtable-arm-v7s.ts';
+import { createVtdS2, type VtdTable } from './io-pgtable-vtd.ts';
 import type { LpaeTable } from './lpae-table.ts';
 import type { ShortTable } from './short-table.ts';
 
@@ -16,6 +17,7 @@ export interface IoPgtables {
   readonly ARM_32_LPAE_S2: LpaeTable<ArmLpaeS2Registers>;
   readonly ARM_MALI_LPAE: LpaeTable<ArmMaliLpaeRegisters>;
   readonly ARM_V7S: ShortTable<ArmV7sRegisters>;
+  readonly INTEL_VTD_S2: VtdTable;
 }
 
 /** Name of a format that is built. */
@@ -30,6 +32,7 @@ const BUILDERS: { readonly [F in IoPgtableFormat]: Builder<IoPgtables[F]> } = {
   ARM_32_LPAE_S2: createArm32LpaeS2,
   ARM_MALI_LPAE: createArmMaliLpae,
   ARM_V7S: createArmV7s,
+  INTEL_VTD_S2: createVtdS2,
 };
 
 /** True when a format of this name is built. */

@@ -7,6 +7,7 @@
  * | bits | field | here |
  * |---|---|---|
  * | 54, 53 | XN[1:0] | both set by `noexec`; without FEAT_XNX bit 54 alone counts |
+ * | 51 | DBM | quirk ARM_HD, with `write`: S2AP[1] is set once the page was written (`dirty-tracking.ts`) |
  * | 10 | AF | always: no access-flag faults |
  * | 9..8 | SH | inner shareable with `cache`, else outer |
  * | 7..6 | S2AP | bit 7 `write`, bit 6 `read`, each by itself |
@@ -14,13 +15,13 @@
  *
  * `priv` means nothing at stage 2. The walk may begin with up to 16 tables in a row (`concatenateTop`).
  *
- * **Inaccuracies**: no access-flag or dirty-state faults, no contiguous hint; a walk for a device is of one stage, never nested.
+ * **Inaccuracies**: no access-flag faults, no contiguous hint.
  */
 
 import { KIB } from '../base/units.ts';
 import type { IoPgtableConfig, IoPgtableTlb, TablePages } from './io-pgtable.ts';
 import { IommuProt } from './io-pgtable.ts';
-import { LPAE_XN_HIGH, type LpaeEncoding } from './lpae-format.ts';
+import { dirtyManaged, LPAE_DBM_HIGH, LPAE_XN_HIGH, type LpaeEncoding } from './lpae-format.ts';
 import { concatenateTop, type LpaeGeometry, lpaeGeometry, refuse } from './lpae-geometry.ts';
 import { granuleCode0, type LpaeWalkAttributes, outputSizeCode, walkAttributes } from './lpae-registers.ts';
 import { LpaeTable } from './lpae-table.ts';
@@ -71,11 +72,12 @@ export function lpaeS2Table(
   pages: TablePages,
   tlb: IoPgtableTlb,
 ): LpaeTable<ArmLpaeS2Registers> {
-  const [quirk] = cfg.quirks;
+  const quirk = cfg.quirks.find((one) => one !== 'ARM_HD');
   if (quirk !== undefined) refuse(name, `quirk ${quirk} belongs to another format`);
   const geometry = concatenateTop(lpaeGeometry(name, cfg));
   const registers = s2Registers(name, cfg, geometry);
-  return new LpaeTable({ name, geometry, encoding: S2_ENCODING, registers, upperHalf: false }, pages, tlb);
+  const encoding = cfg.quirks.includes('ARM_HD') ? S2_DIRTY_ENCODING : S2_ENCODING;
+  return new LpaeTable({ name, geometry, encoding, registers, upperHalf: false }, pages, tlb);
 }
 
 function s2Registers(name: string, cfg: IoPgtableConfig, geometry: LpaeGeometry): ArmLpaeS2Registers {
@@ -106,6 +108,14 @@ const S2_ENCODING: LpaeEncoding = {
   },
   high: (prot) => ((prot & IommuProt.noexec) !== 0 ? LPAE_XN_HIGH : 0),
   access: s2Access,
+};
+
+/** With dirty state managed by hardware: what may be written is mapped read-only and clean. */
+const S2_DIRTY_ENCODING: LpaeEncoding = {
+  ...S2_ENCODING,
+  low: (prot) => S2_ENCODING.low(prot & ~IommuProt.write),
+  high: (prot) => S2_ENCODING.high(prot) | dirtyManaged(prot, true),
+  access: (low, high) => s2Access(low) | ((high & LPAE_DBM_HIGH) !== 0 ? IommuProt.write : 0),
 };
 
 /** Rights of a leaf with S2AP in bits 7..6: `IommuProt` read and write bits. @internal */

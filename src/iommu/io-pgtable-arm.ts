@@ -7,6 +7,7 @@
  * | bits | field | here |
  * |---|---|---|
  * | 54, 53 | UXN, PXN | both set by `noexec` |
+ * | 51 | DBM | quirk ARM_HD, with `write`: AP[2] is clear once the page was written (`dirty-tracking.ts`) |
  * | 11 | nG | always: entries belong to one ASID |
  * | 10 | AF | always: no access-flag faults |
  * | 9..8 | SH | inner shareable with `cache`, else outer |
@@ -15,11 +16,11 @@
  * | 5 | NS | quirk ARM_NS |
  * | 4..2 | AttrIndx | 0 non-cacheable, 1 write-back, 2 device: see {@link ArmLpaeS1Registers.mair} |
  *
- * **Inaccuracies**: no access-flag or dirty-state faults, no contiguous hint, no hierarchical permissions besides NSTable.
+ * **Inaccuracies**: no access-flag faults, no contiguous hint, no hierarchical permissions besides NSTable.
  */
 import type { IoPgtableConfig, IoPgtableQuirk, IoPgtableTlb, TablePages } from './io-pgtable.ts';
 import { IommuProt } from './io-pgtable.ts';
-import { LPAE_XN_HIGH, type LpaeEncoding } from './lpae-format.ts';
+import { dirtyManaged, LPAE_DBM_HIGH, LPAE_XN_HIGH, type LpaeEncoding } from './lpae-format.ts';
 import { type LpaeGeometry, lpaeGeometry, refuse } from './lpae-geometry.ts';
 import {
   granuleCode0,
@@ -59,7 +60,7 @@ const NS_TABLE_HIGH = 0x8000_0000;
 /** Attribute 0 non-cacheable, 1 write-back, 2 device-nGnRE, 3 inner non-cacheable and outer write-back. */
 const MAIR = [0xf404_ff44, 0xffff_ffff] as const;
 
-const QUIRKS: readonly IoPgtableQuirk[] = ['ARM_NS', 'ARM_TTBR1', 'ARM_OUTER_WBWA'];
+const QUIRKS: readonly IoPgtableQuirk[] = ['ARM_NS', 'ARM_TTBR1', 'ARM_OUTER_WBWA', 'ARM_HD'];
 
 /**
  * Builds an empty stage-1 table. With ARM_TTBR1 it translates the upper half: IOVAs are negative.
@@ -88,7 +89,7 @@ export function lpaeS1Table(
   const geometry = lpaeGeometry(name, cfg);
   const registers = s1Registers(name, cfg, geometry);
   const upperHalf = cfg.quirks.includes('ARM_TTBR1');
-  const encoding = s1Encoding(cfg.quirks.includes('ARM_NS'));
+  const encoding = s1Encoding(cfg.quirks.includes('ARM_NS'), cfg.quirks.includes('ARM_HD'));
   return new LpaeTable({ name, geometry, encoding, registers, upperHalf }, pages, tlb);
 }
 
@@ -103,19 +104,20 @@ function s1Registers(name: string, cfg: IoPgtableConfig, geometry: LpaeGeometry)
   return { kind: 'arm-lpae-s1', tcr: { ips, tg, ...walks, orgn, tsz: 64 - geometry.ias }, mair: MAIR };
 }
 
-function s1Encoding(nonSecure: boolean): LpaeEncoding {
+function s1Encoding(nonSecure: boolean, marksDirty: boolean): LpaeEncoding {
   return {
     pageType: 3,
     tableHigh: nonSecure ? NS_TABLE_HIGH : 0,
     low(prot) {
       let bits = NG | AF | (nonSecure ? NS : 0);
-      if ((prot & IommuProt.write) === 0) bits |= AP_READ_ONLY;
+      if ((prot & IommuProt.write) === 0 || marksDirty) bits |= AP_READ_ONLY;
       if ((prot & IommuProt.priv) === 0) bits |= AP_UNPRIVILEGED;
       if ((prot & IommuProt.mmio) !== 0) bits |= ATTR_DEVICE;
       else if ((prot & IommuProt.cache) !== 0) bits |= ATTR_WRITE_BACK;
       return bits | ((prot & IommuProt.cache) !== 0 ? SH_INNER : SH_OUTER);
     },
-    high: (prot) => ((prot & IommuProt.noexec) !== 0 ? LPAE_XN_HIGH : 0),
-    access: (low) => ((low & AP_READ_ONLY) !== 0 ? IommuProt.read : IommuProt.read | IommuProt.write),
+    high: (prot) => ((prot & IommuProt.noexec) !== 0 ? LPAE_XN_HIGH : 0) | dirtyManaged(prot, marksDirty),
+    access: (low, high) =>
+      (low & AP_READ_ONLY) !== 0 && (high & LPAE_DBM_HIGH) === 0 ? IommuProt.read : IommuProt.read | IommuProt.write,
   };
 }

@@ -29,14 +29,21 @@ export const IommuProt = {
   priv: 32,
 } as const;
 
-/** Departures from a format's default that a caller may ask for. @see Linux 6.1 `include/linux/io-pgtable.h` IO_PGTABLE_QUIRK_* */
+/**
+ * Departures from a format's default that a caller may ask for. `VTD_FORCE_SNOOP`: accesses snoop whatever the device asks for.
+ * `ARM_HD`: hardware marks written pages in the leaf (from Linux 6.11 on).
+ *
+ * @see Linux 6.1 `include/linux/io-pgtable.h` IO_PGTABLE_QUIRK_*; intel-iommu's enforce_cache_coherency
+ */
 export type IoPgtableQuirk =
   | 'ARM_NS'
   | 'NO_PERMS'
   | 'ARM_MTK_EXT'
   | 'ARM_MTK_TTBR_EXT'
   | 'ARM_TTBR1'
-  | 'ARM_OUTER_WBWA';
+  | 'ARM_OUTER_WBWA'
+  | 'VTD_FORCE_SNOOP'
+  | 'ARM_HD';
 
 /** What a caller asks for; the format may restrict it (see {@link IoPgtable.pgsizeBitmap} and its neighbours). */
 export interface IoPgtableConfig {
@@ -98,6 +105,11 @@ export interface IoPgtableDumpLeaf {
   readonly high: number;
 }
 
+/** See {@link IoPgtable.unmapSpan}. @internal */
+export const UNMAP_NO_TABLE = -1;
+/** See {@link IoPgtable.unmapSpan}. @internal */
+export const UNMAP_INSIDE_LEAF = -2;
+
 /** A page table in one hardware format. Plain: nothing here waits or charges time. */
 export interface IoPgtable {
   /** Linux's name of the format: `'ARM_64_LPAE_S1'`. */
@@ -133,6 +145,17 @@ export interface IoPgtable {
    * @returns bytes unmapped; 0 for a hole, a bad size or a bad address (each warns), or when a block must be split and no table page is left.
    */
   unmapPages(iova: Iova, pgsize: number, pgcount: number, gather: IotlbGather): number;
+
+  /**
+   * Only in formats whose driver does not check: true when a leaf above the smallest size lies in the range, over which nothing may be mapped.
+   */
+  hasLargerLeaf?(iova: Iova, sizeBytes: number): boolean;
+
+  /**
+   * Only in formats whose driver does not check: bytes that one {@link unmapPages} of `sizeBytes` would clear, which may be more than that;
+   * `UNMAP_NO_TABLE` no table leads to `iova`, and more would be cleared than asked for; `UNMAP_INSIDE_LEAF` a leaf would be cleared in part.
+   */
+  unmapSpan?(iova: Iova, sizeBytes: number): number;
 
   /** The translation of `iova`, or 0 when nothing is mapped there (as in the kernel). */
   iovaToPhys(iova: Iova): PhysAddr;

@@ -3,10 +3,18 @@
  *
  * @internal
  */
+import { IommuProt } from './io-pgtable.ts';
 import type { LpaeGeometry } from './lpae-geometry.ts';
 
 /** Execute-never in the upper half of a leaf: bits 54 and 53 of the descriptor, in every format. @internal */
 export const LPAE_XN_HIGH = 3 << 21;
+/** Dirty-bit modifier in the upper half of a leaf, bit 51: hardware sets the right to write when it marks the page. @internal */
+export const LPAE_DBM_HIGH = 1 << 19;
+
+/** The upper half's part of a leaf whose dirty state hardware manages. @internal */
+export function dirtyManaged(prot: number, marksDirty: boolean): number {
+  return marksDirty && (prot & IommuProt.write) !== 0 ? LPAE_DBM_HIGH : 0;
+}
 
 /** What one LPAE format puts into the attribute bits of its descriptors. @internal */
 export interface LpaeEncoding {

@@ -20,8 +20,8 @@ const TYPE_BLOCK = 1;
 const TYPE_TABLE = 3;
 const LOW_ADDRESS = 0xffff_f000;
 const LOW_ATTRIBUTES = 0xffc;
-/** Execute-never, bits 54..53: the only upper attributes that leaves use. */
-const HIGH_ATTRIBUTES = 0x60_0000;
+/** Execute-never, bits 54..53, and the dirty-bit modifier, 51: the only upper attributes that leaves use. */
+const HIGH_ATTRIBUTES = 0x68_0000;
 /** Stands for the level of a page size that no level of this table has: a walk for it ends behind the last level. */
 const NO_LEVEL = LAST_LEVEL + 1;
 const READ_OR_WRITE = 3;
@@ -117,9 +117,11 @@ export class LpaeTable<Registers> extends LpaeWalker implements IoPgtable {
   private mapRun(entry: number, level: number, iova: number, paddr: number, pgcount: number): number {
     const { words, child } = this.arena;
     const size = this.levelBytes[level] as number;
-    const count = Math.min(pgcount, this.entries - (entry & this.mask));
-    for (let e = entry; e < entry + count; e++) {
-      if (words[2 * e] === 0) continue;
+    const room = this.entries - (entry & this.mask);
+    const count = pgcount < room ? pgcount : room;
+    for (let word = entry << 1, end = word + (count << 1); word < end; word += 2) {
+      if (words[word] === 0) continue;
+      const e = word >>> 1;
       if (child[e] === 0) return this.warn(-ERRNO.EEXIST);
       this.dropTable(e, level, iova + (e - entry) * size);
     }
@@ -178,19 +180,20 @@ export class LpaeTable<Registers> extends LpaeWalker implements IoPgtable {
     const { words } = this.arena;
     const attributes = this.protLow | this.typeAt(level);
     const lowStep = step | 0;
-    let word = 2 * entry;
+    let word = entry << 1;
     for (let left = count; left > 0; ) {
-      // Up to the next 4 GiB border the upper half stays the same.
-      const border = Math.ceil((T32 - (paddr % T32)) / step);
+      // Up to the next 4 GiB border the upper half stays the same. Whole numbers throughout: a double as index is slow.
+      const border = Math.ceil((T32 - (paddr % T32)) / step) | 0;
+      const part = left < border ? left : border;
       const high = (paddr / T32) | this.protHigh;
       let low = paddr & LOW_ADDRESS;
-      for (const end = word + 2 * Math.min(left, border); word < end; word += 2) {
+      for (const end = word + (part << 1); word < end; word += 2) {
         words[word] = low | attributes;
         words[word + 1] = high;
         low = (low + lowStep) | 0;
       }
-      left -= border;
-      paddr += border * step;
+      left -= part;
+      paddr += part * step;
     }
   }
 
@@ -207,38 +210,45 @@ export class LpaeTable<Registers> extends LpaeWalker implements IoPgtable {
 
   /** Clears up to `pgcount` entries, as far as the table goes, until the first hole (warns). @returns bytes unmapped. */
   private clear(entry: number, pgcount: number, level: number, iova: number, gather: IotlbGather): number {
-    const { words, child } = this.arena;
     const size = this.levelBytes[level] as number;
-    const end = entry + Math.min(pgcount, this.entries - (entry & this.mask));
-    const isLast = level === LAST_LEVEL;
-    let run = entry;
-    let e = entry;
-    for (; e < end; e++) {
-      if (words[2 * e] === 0) {
+    const room = this.entries - (entry & this.mask);
+    const end = entry + (pgcount < room ? pgcount : room);
+    let at = entry;
+    while (at < end) {
+      const stop = this.clearLeaves(at, end, level);
+      if (stop > at && !gather.queued) {
+        const first = (iova + (at - entry) * size) as Iova;
+        this.tlb.tlbAddPage(gather, first, size, stop - at);
+      }
+      at = stop;
+      if (at === end) break;
+      if (this.arena.words[2 * at] === 0) {
         this.warnings++;
         break;
       }
-      if (isLast || child[e] === 0) {
-        words[2 * e] = 0;
-        words[2 * e + 1] = 0;
-        continue;
-      }
-      this.gatherRun(gather, iova + (run - entry) * size, size, e - run);
-      this.dropTable(e, level, iova + (e - entry) * size);
-      run = e + 1;
+      this.dropTable(at, level, iova + (at - entry) * size);
+      at++;
     }
-    this.gatherRun(gather, iova + (run - entry) * size, size, e - run);
-    return (e - entry) * size;
+    return (at - entry) * size;
   }
 
-  private gatherRun(gather: IotlbGather, iova: number, size: number, count: number): void {
-    if (count > 0 && !gather.queued) this.tlb.tlbAddPage(gather, iova as Iova, size, count);
+  /** Clears leaves from `entry` on. @returns the first entry that is none, or `end`. */
+  private clearLeaves(entry: number, end: number, level: number): number {
+    const { words, child } = this.arena;
+    const first = entry << 1;
+    const last = end << 1;
+    let word = first;
+    if (level === LAST_LEVEL) while (word < last && words[word] !== 0) word += 2;
+    else while (word < last && words[word] !== 0 && child[word >>> 1] === 0) word += 2;
+    words.fill(0, first, word);
+    return word >>> 1;
   }
 
   /** Takes the table under `entry` out, says so, and frees it with all below. */
   private dropTable(entry: number, level: number, iova: number): void {
     const { words, child } = this.arena;
     const slot = child[entry] as number;
+    this.forgetTables();
     words[2 * entry] = 0;
     words[2 * entry + 1] = 0;
     child[entry] = 0;

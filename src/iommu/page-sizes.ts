@@ -13,6 +13,8 @@ export class PageSizes {
   /** Result of {@link pick}: pages of that size before another one becomes better. */
   count = 0;
   readonly smallest: number;
+  /** The next larger size; infinite if there is none. */
+  private readonly second: number;
   /** Ascending. */
   private readonly sizes: readonly number[];
 
@@ -23,6 +25,7 @@ export class PageSizes {
       if (rest % 2 === 1) sizes.push(size);
     this.sizes = sizes;
     this.smallest = sizes[0] as number;
+    this.second = sizes[1] ?? Number.POSITIVE_INFINITY;
   }
 
   /** True when `bytes` is a multiple of the smallest size. */
@@ -37,7 +40,12 @@ export class PageSizes {
    * @see Linux 6.1 `drivers/iommu/iommu.c` iommu_pgsize
    */
   pick(iova: number, phys: number, sizeBytes: number): void {
-    const { sizes } = this;
+    const { sizes, smallest } = this;
+    if (sizeBytes < this.second) {
+      this.pgsize = smallest;
+      this.count = sizeBytes / smallest;
+      return;
+    }
     let best = 0;
     while (best + 1 < sizes.length) {
       const larger = sizes[best + 1] as number;

@@ -82,6 +82,21 @@ export class TableArena {
     this.used--;
   }
 
+  /**
+   * Takes `slot` out of use and leaves its page to the caller, who gives it back with {@link order} when no walker can see it any more.
+   * @returns the page's frame.
+   */
+  unlink(slot: number): Pfn {
+    this.#freeSlots.push(slot);
+    this.used--;
+    return ((this.phys[slot] as number) / PAGE_SIZE) as Pfn;
+  }
+
+  /** Order of a table's pages. */
+  get order(): number {
+    return this.#order;
+  }
+
   /** Gives the top-level table's pages back; all others must be free already. */
   freeRoot(): void {
     this.#pages.free(((this.phys[0] as number) / PAGE_SIZE) as Pfn, this.#rootOrder);

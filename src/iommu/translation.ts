@@ -6,6 +6,8 @@ import type { DmaFault } from './fault.ts';
 export class Translation {
   /** The port's device, as faults name it. */
   readonly device: string;
+  /** Requester id of its accesses, or null. */
+  readonly sourceId: number | null;
   /** Physical address of the first byte. Meaningless after a fault. */
   phys = 0 as PhysAddr;
   /** Bytes from there to the end of the IOTLB entry: what the same translation covers. 0 after a fault. */
@@ -15,7 +17,8 @@ export class Translation {
   /** The refusal, or null after a success. */
   fault: DmaFault | null = null;
 
-  constructor(device: string) {
+  constructor(device: string, sourceId: number | null = null) {
     this.device = device;
+    this.sourceId = sourceId;
   }
 }

@@ -4,7 +4,7 @@
  * | kind | behind it | struct page |
  * |---|---|---|
  * | `ram` | memory the kernel manages by page frames | yes |
- * | `carve-out` | memory kept away from the kernel, for one device or firmware | no |
+ * | `carve-out` | memory kept away from the kernel's allocator, for one device or firmware | only if said |
  * | `bar` | a device's own memory, reached over its bus | no |
  * | `window` | nothing: every access goes on to a page elsewhere (TILER-like remappers) | no |
  */
@@ -35,7 +35,12 @@ export interface RegionPlace {
 
 /** What `PhysMemory.addRegion` takes. Only a window has `resolve`, and must have it. */
 export type RegionSpec =
-  | (RegionPlace & { readonly kind: 'ram' | 'carve-out' | 'bar' })
+  | (RegionPlace & { readonly kind: 'ram' | 'bar' })
+  | (RegionPlace & {
+      readonly kind: 'carve-out';
+      /** Whether it has pages in the linear map all the same (reserved memory without `no-map`). Default false. */
+      readonly hasPages?: boolean;
+    })
   | (RegionPlace & { readonly kind: 'window'; readonly resolve: WindowResolver });
 
 /** One region of a `PhysMemory`. Made by `PhysMemory.addRegion` only. */
@@ -46,6 +51,8 @@ export class MemRegion {
   readonly bytes: number;
   /** First byte after the region. */
   readonly end: number;
+  /** Whether the kernel has a struct page for each frame in it. */
+  readonly hasPages: boolean;
   /** @internal absent for a window, and where memory holds no bytes */
   readonly storage: SparseBytes | undefined;
   /** @internal windows only */
@@ -68,13 +75,9 @@ export class MemRegion {
     this.base = base;
     this.bytes = bytes;
     this.end = base + bytes;
+    this.hasPages = spec.kind === 'ram' || (spec.kind === 'carve-out' && spec.hasPages === true);
     this.storage = storesBytes && spec.kind !== 'window' ? new SparseBytes(base, bytes) : undefined;
     this.resolve = spec.kind === 'window' ? spec.resolve : undefined;
-  }
-
-  /** Whether the kernel has a struct page for each frame in it: RAM only. */
-  get hasPages(): boolean {
-    return this.kind === 'ram';
   }
 
   /** `'dram [ram, 0x80000000 + 2 GiB]'` */

@@ -29,7 +29,7 @@ const SPEC: Omit<MachineSpec, 'ram' | 'cache' | 'cmaBytes'> = {
     invalidateLineNs: 10,
     barrierNs: 200,
   },
-  iommuCosts: smmuV3Costs,
+  iommu: { name: 'smmu0', costs: smmuV3Costs },
   syscallNs: 150,
 };
 

@@ -7,12 +7,13 @@ import { assert } from '../base/assert.ts';
 import type { CacheCosts } from '../cache/cache-costs.ts';
 import { CoherencyDomain } from '../cache/coherency.ts';
 import type { CacheGeometry } from '../cache/cpu-cache.ts';
+import { CoherentPool } from '../dma-api/coherent-pool.ts';
 import { Device, type DeviceOptions } from '../dma-api/device.ts';
-import { IommuDmaDomain } from '../dma-api/dma-iommu.ts';
+import { DmaDebug, type DmaDebugOptions } from '../dma-api/dma-debug.ts';
+import { Swiotlb, type SwiotlbForce } from '../dma-api/swiotlb.ts';
 import { CmaHeap, SystemHeap } from '../dmabuf/dma-heap.ts';
-import { Iommu } from '../iommu/iommu.ts';
-import type { IommuCosts } from '../iommu/iommu-costs.ts';
-import { IommuDomain } from '../iommu/iommu-domain.ts';
+import { Iommu, type IommuOptions } from '../iommu/iommu.ts';
+import { IommuGroup } from '../iommu/iommu-group.ts';
 import { CmaArea } from '../mem/cma.ts';
 import { PageAllocator } from '../mem/page-allocator.ts';
 import { PhysMemory } from '../mem/phys-memory.ts';
@@ -27,7 +28,9 @@ export interface MachineSpec {
   readonly cache: CacheGeometry;
   readonly cacheCosts: CacheCosts;
   /** `null`: there is none. */
-  readonly iommuCosts: IommuCosts | null;
+  readonly iommu: Omit<IommuOptions, 'pages'> | null;
+  /** Slots of 2 KiB of the bounce pool, a multiple of 128; 0: there is none. Default 0. */
+  readonly swiotlbSlots?: number;
   /** What a system call charges, in ns. */
   readonly syscallNs: number;
 }
@@ -38,12 +41,22 @@ export interface MachineOptions extends SimulatorOptions {
   readonly bytes?: boolean;
   /** False: stale and lost bytes are not explained, at no cost. Default true. */
   readonly shadow?: boolean;
+  /** False: what drivers ask of the DMA API is not checked, at no cost; or how it is checked. Default true. */
+  readonly dmaDebug?: boolean | DmaDebugOptions;
+  /**
+   * True: what the DMA API unmaps is invalidated later, all at once; until then a device may still reach it. Default false.
+   *
+   * @see `Documentation/admin-guide/kernel-parameters.txt` iommu.strict
+   */
+  readonly lazyIommu?: boolean;
+  /** Which mappings go through the bounce pool: those that have to (`'auto'`, default), all, or none: then there is no pool. */
+  readonly swiotlb?: SwiotlbForce;
 }
 
 /** What to say of a device that is added; see {@link DeviceOptions}. */
-export interface DeviceSpec extends Omit<DeviceOptions, 'coherency' | 'iommu'> {
-  /** Behind the machine's IOMMU, in a domain of its own. Default false. */
-  readonly iommu?: boolean;
+export interface DeviceSpec extends Omit<DeviceOptions, 'coherency' | 'iommuGroup' | 'pages' | 'cma' | 'dmaDebug'> {
+  /** Behind the machine's IOMMU: in a group of its own (`true`), or together with others in this one. Default false. */
+  readonly iommu?: boolean | IommuGroup;
 }
 
 /** One simulated machine. */
@@ -53,14 +66,23 @@ export class Machine {
   readonly coherency: CoherencyDomain;
   readonly pages: PageAllocator;
   readonly cma: CmaArea;
+  /** Uncached memory for coherent allocations that can not wait; takes its pages when it is first asked. */
+  readonly coherentPool: CoherentPool;
   /** `/dev/dma_heap/system`: pages from anywhere. */
   readonly systemHeap: SystemHeap;
   /** `/dev/dma_heap/reserved`: contiguous memory. */
   readonly cmaHeap: CmaHeap;
+  /** Its bounce pool, or `null`. */
+  readonly swiotlb: Swiotlb | null;
   /** Its IOMMU, or `null`. */
   readonly iommu: Iommu | null;
+  /** Its checker of the DMA API, or `null`. */
+  readonly dmaDebug: DmaDebug | null;
   readonly #syscallNs: number;
+  readonly #lazy: boolean;
   readonly #devices: Device[] = [];
+  /** Groups that were made for one device, and end with it. */
+  readonly #ownGroups = new Set<IommuGroup>();
   readonly #processes: Process[] = [];
 
   /** @throws {InvariantError} regions that overlap, or a CMA area that does not fit. */
@@ -71,13 +93,18 @@ export class Machine {
     for (const [i, { base, bytes }] of spec.ram.entries()) {
       this.memory.addRegion({ kind: 'ram', name: `ram${i}`, base: physAddr(base), bytes });
     }
-    this.cma = new CmaArea(this.memory, { name: 'reserved', bytes: spec.cmaBytes, below: lowEnd(spec) });
-    this.pages = new PageAllocator(this.memory);
+    this.cma = new CmaArea(this.memory, { name: 'reserved', bytes: spec.cmaBytes, below: lowEnd(this.memory) });
     const { cacheCosts: costs, cache } = spec;
     this.coherency = new CoherencyDomain(sim, this.memory, { costs, cache, shadow: options.shadow ?? true });
+    this.swiotlb = this.#makeSwiotlb(spec.swiotlbSlots ?? 0, options.swiotlb ?? 'auto');
+    this.pages = new PageAllocator(this.memory);
+    this.coherentPool = new CoherentPool(this.coherency, this.pages, { atFirstUse: true });
     this.systemHeap = new SystemHeap(sim, this.pages, this.coherency);
     this.cmaHeap = new CmaHeap(sim, this.cma, this.coherency);
-    this.iommu = spec.iommuCosts === null ? null : this.#makeIommu(spec.iommuCosts);
+    this.iommu = spec.iommu === null ? null : this.#makeIommu(spec.iommu);
+    const { dmaDebug = true } = options;
+    this.dmaDebug = dmaDebug === false ? null : new DmaDebug(sim, dmaDebug === true ? {} : dmaDebug);
+    this.#lazy = options.lazyIommu ?? false;
     this.#syscallNs = spec.syscallNs;
   }
 
@@ -86,9 +113,9 @@ export class Machine {
     return this.#devices;
   }
 
-  /** Its processes, in the order they were added. */
+  /** Its processes, in the order they were added, each with what it has forked behind it. */
   get processes(): readonly Process[] {
-    return this.#processes;
+    return this.#processes.flatMap(withChildren);
   }
 
   /**
@@ -101,10 +128,31 @@ export class Machine {
     const { iommu, ...rest } = spec;
     const isTaken = this.#devices.some((device) => device.name === spec.name);
     assert(!isTaken, 'addDevice: name %s is taken', spec.name);
-    const options: DeviceOptions = { ...rest, coherency: this.coherency };
-    const device = iommu === true ? this.#deviceBehindIommu(options) : new Device(this.sim, options);
+    const bounce = this.swiotlb === null ? {} : { swiotlb: this.swiotlb };
+    const checked = this.dmaDebug === null ? {} : { dmaDebug: this.dmaDebug };
+    const { coherency, pages, cma, coherentPool } = this;
+    const options: DeviceOptions = { coherentPool, ...bounce, ...rest, ...checked, coherency, pages, cma };
+    const device = this.#makeDevice(options, iommu ?? false);
     this.#devices.push(device);
     return device;
+  }
+
+  /**
+   * Takes a device out, as `device.destroy()`, which may have been called before; its name is free again. A group that was made for it ends,
+   * too, with its page table and address-space id, unless somebody claimed it or attached another domain: then it is theirs to free. Plain.
+   *
+   * @throws {HazardError} `dma-debug.pending-at-unbind` as there; the device is gone all the same.
+   * @throws {InvariantError} it is none of this machine's devices; nothing has happened.
+   */
+  removeDevice(device: Device): void {
+    const at = this.#devices.indexOf(device);
+    assert(at >= 0, 'removeDevice: %s is no device of this machine, or was removed before', device.name);
+    this.#devices.splice(at, 1);
+    try {
+      if (!device.isRemoved) device.destroy();
+    } finally {
+      this.#endGroup(device.iommuGroup);
+    }
   }
 
   /** Starts a process. Plain. @throws {InvariantError} an option is out of range. */
@@ -114,30 +162,49 @@ export class Machine {
     return process;
   }
 
-  #deviceBehindIommu(options: DeviceOptions): Device {
+  #makeDevice(options: DeviceOptions, iommu: boolean | IommuGroup): Device {
+    if (iommu === false) return new Device(this.sim, options);
     assert(this.iommu !== null, 'addDevice %s: this machine has no IOMMU', options.name);
-    const domain = new IommuDomain(this.iommu, { name: options.name });
+    if (iommu !== true) return new Device(this.sim, { ...options, iommuGroup: iommu });
+    const group = new IommuGroup(this.iommu, { name: options.name, defaultType: this.#lazy ? 'dma-fq' : 'dma' });
     let complete = false;
     try {
-      const device = new Device(this.sim, { ...options, iommu: new IommuDmaDomain(domain) });
+      const device = new Device(this.sim, { ...options, iommuGroup: group });
+      this.#ownGroups.add(group);
       complete = true;
       return device;
     } finally {
-      if (!complete) domain.free();
+      if (!complete) group.free();
     }
   }
 
-  #makeIommu(costs: IommuCosts): Iommu {
+  #endGroup(group: IommuGroup | null): void {
+    if (group === null || group.devices.length > 0 || !this.#ownGroups.delete(group)) return;
+    if (group.domain === group.defaultDomain && !group.isDmaOwnerClaimed) group.free();
+  }
+
+  #makeSwiotlb(slots: number, force: SwiotlbForce): Swiotlb | null {
+    if (slots === 0 || force === 'noforce') return null;
+    const { sim, coherency } = this;
+    return new Swiotlb(sim, { coherency, slots, force, below: lowEnd(this.memory), currentCpu: () => sim.cpu });
+  }
+
+  #makeIommu(options: Omit<IommuOptions, 'pages'>): Iommu {
     const pages = {
       alloc: (order: number) => this.pages.allocPages({ order, owner: 'iommu tables' }),
       free: (frame: Parameters<PageAllocator['freePages']>[0], order: number) =>
         this.pages.freePages(frame, 2 ** order),
     };
-    return new Iommu(this.sim, { name: 'smmu0', pages, costs });
+    return new Iommu(this.sim, { ...options, pages });
   }
 }
 
 /** End of the RAM below 4 GiB: contiguous memory lies where 32-bit devices reach it. */
-function lowEnd(spec: MachineSpec): PhysAddr {
-  return physAddr(Math.min(2 ** 32, Math.max(...spec.ram.map(({ base, bytes }) => base + bytes))));
+function lowEnd(memory: PhysMemory): PhysAddr {
+  const ends = memory.regions.filter(({ base, hasPages }) => hasPages && base < 2 ** 32).map(({ end }) => end);
+  return physAddr(Math.min(2 ** 32, Math.max(...ends)));
+}
+
+function withChildren(process: Process): Process[] {
+  return [process, ...process.children.flatMap(withChildren)];
 }

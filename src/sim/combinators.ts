@@ -117,6 +117,8 @@ class Parts<T> {
       yield* settle(this.#sim);
       ended = true;
     } catch (error) {
+      const killedBy = this.#sim.currentTask?.killedBy ?? null;
+      if (killedBy !== null && error === killedBy) throw error;
       ended = true;
       this.#errors.push(error);
       yield* settle(this.#sim);

@@ -38,6 +38,8 @@ export class Scheduler implements TaskHost, SleepHost {
   /** Starts as a fraction so that the engine takes it for one at once, and not when it grows. */
   now = 0.5;
   current: Task<unknown> | null = null;
+  /** The CPU of what runs outside of tasks. */
+  cpuOutside = 0;
   readonly queue = new EventQueue();
   readonly #ready = new ReadyQueue();
   readonly #sleep = new Sleep(this);
@@ -87,9 +89,14 @@ export class Scheduler implements TaskHost, SleepHost {
     return -1;
   }
 
-  spawn<T>(name: string, daemon: boolean, body: () => MaybeOp<T>): Task<T> {
+  /** The CPU that runs now. */
+  get cpu(): number {
+    return this.current?.cpu ?? this.cpuOutside;
+  }
+
+  spawn<T>(name: string, daemon: boolean, body: () => MaybeOp<T>, cpu = this.cpu): Task<T> {
     const slot = this.#freeSlots.pop() ?? this.#tasks.length;
-    const task = new Task<T>(this, { slot, name, id: this.#tasksMade++, daemon }, body);
+    const task = new Task<T>(this, { slot, name, id: this.#tasksMade++, daemon, cpu }, body);
     this.#tasks[slot] = task;
     this.#clocks.reset(slot);
     if (!daemon) this.#liveTasks++;
@@ -276,7 +283,7 @@ export class Scheduler implements TaskHost, SleepHost {
           : stepUnusual(task);
     } catch (error) {
       this.current = null;
-      return this.#fail(task, error);
+      return error === task.killedBy && error !== null ? this.#end(task, 'killed') : this.#fail(task, error);
     }
     this.current = null;
     if (result === SUSPENDED && task.unusual === 0) return undefined;

@@ -37,6 +37,8 @@ export interface RunOptions {
 export interface SpawnOptions {
   /** A daemon does not keep `sim.run()` from ending. Default false. */
   readonly daemon?: boolean;
+  /** The CPU it starts on, see {@link Simulator.cpu}. Default: the CPU that spawns it. */
+  readonly cpu?: number;
 }
 
 /** One simulated world. */
@@ -59,6 +61,7 @@ export class Simulator {
   readonly #timers: (Timer | null)[] = [];
   readonly #freeTimers: number[] = [];
   readonly #timerKind: number;
+  readonly #parts = new Map<unknown, object>();
 
   /** @throws {InvariantError} `seed` is no whole number. */
   constructor(options: SimulatorOptions = {}) {
@@ -78,6 +81,15 @@ export class Simulator {
   /** The running task; `null` in callbacks and outside a run. */
   get currentTask(): Task<unknown> | null {
     return this.scheduler.current;
+  }
+
+  /**
+   * The CPU that runs now, from 0: the running task's; in the callback of {@link after} the one that armed the timer; in other
+   * callbacks and outside a run the one last set there by {@link runOnCpu}, at first 0. A CPU is an identity, for what Linux keeps per
+   * CPU (caches of addresses, flush queues): it has no effect on which task runs when, and tasks of one CPU do not exclude each other.
+   */
+  get cpu(): number {
+    return this.scheduler.cpu;
   }
 
   /** The choices made so far as text, for a {@link ReplayChooser}. Empty without a chooser. */
@@ -132,7 +144,32 @@ export class Simulator {
   /** The same for a body that does not wait. */
   spawn<T>(name: string, body: () => T, options?: SpawnOptions): Task<T>;
   spawn<T>(name: string, body: () => MaybeOp<T>, options: SpawnOptions = {}): Task<T> {
-    return this.scheduler.spawn(name, options.daemon ?? false, body);
+    const cpu = options.cpu === undefined ? this.cpu : checkCpu(options.cpu);
+    return this.scheduler.spawn(name, options.daemon ?? false, body, cpu);
+  }
+
+  /**
+   * The part of class `Part` that this world has once: made when it is first asked for. For what a subsystem keeps per
+   * machine, such as the list of all shared buffers. Plain.
+   */
+  part<T extends object>(Part: new (sim: Simulator) => T): T {
+    const found = this.#parts.get(Part);
+    if (found instanceof Part) return found;
+    const made = new Part(this);
+    this.#parts.set(Part, made);
+    return made;
+  }
+
+  /**
+   * Moves the running task to another CPU at once; outside of tasks, whatever runs there from now on. Plain.
+   *
+   * @throws {InvariantError} `cpu` is no whole number in [0, 1024).
+   * @see Linux 6.1 sched_setaffinity(2)
+   */
+  runOnCpu(cpu: number): void {
+    const { scheduler } = this;
+    if (scheduler.current !== null) scheduler.current.cpu = checkCpu(cpu);
+    else scheduler.cpuOutside = checkCpu(cpu);
   }
 
   /** Waits `ns` after the running task's debt is paid. @throws {InvariantError} negative or not whole. */
@@ -159,9 +196,10 @@ export class Simulator {
    */
   after(ns: number, callback: () => undefined): Timer {
     const index = this.#freeTimers.pop() ?? this.#timers.length;
-    const timer = new Timer(callback, () => {
+    const drop = () => {
       if (this.unschedule(timer.handle)) this.#dropTimer(index);
-    });
+    };
+    const timer = new Timer(callback, drop, this.cpu);
     timer.handle = this.scheduler.schedule(nanos(ns), this.#timerKind, index);
     this.#timers[index] = timer;
     return timer;
@@ -212,11 +250,23 @@ export class Simulator {
   #expire(index: number): undefined {
     const timer = this.#timers[index];
     this.#dropTimer(index);
-    timer?.expire();
+    const { scheduler } = this;
+    const before = scheduler.cpuOutside;
+    scheduler.cpuOutside = timer?.cpu ?? before;
+    try {
+      timer?.expire();
+    } finally {
+      scheduler.cpuOutside = before;
+    }
   }
 
   #dropTimer(index: number): void {
     this.#timers[index] = null;
     this.#freeTimers.push(index);
   }
+}
+
+function checkCpu(cpu: number): number {
+  if (!(Number.isInteger(cpu) && cpu >= 0 && cpu < 1024)) throw new InvariantError(`cpu: ${cpu} is not in [0, 1024)`);
+  return cpu;
 }

@@ -3,7 +3,7 @@
  * scheduler does itself.
  */
 import { isOp, type Op, type Suspend } from './op.ts';
-import { DYING, KILL_REQUESTED, RESUMED, type Task, UNSTARTED } from './task.ts';
+import { DYING, KILL_REQUESTED, KilledError, RESUMED, type Task, UNSTARTED } from './task.ts';
 
 /** @internal What resumes any generator: looked up once, since every generator function has a prototype of its own. */
 export const NEXT = (function* (): Generator<unknown, unknown, unknown> {
@@ -22,7 +22,9 @@ export function stepUnusual(task: Task<unknown>): IteratorResult<unknown, unknow
     // Woken, but it has not seen why: undo that.
     task.waiting?.cancel(task);
     task.waiting = null;
-    return generator === null ? ENDED : generator.return(undefined);
+    if (generator === null) return ENDED;
+    task.killedBy = new KilledError(task.name);
+    return generator.throw(task.killedBy);
   }
   if ((unusual & UNSTARTED) === 0) return NEXT.call(generator as Generator<unknown, unknown, unknown>, RESUMED);
   task.unusual &= ~UNSTARTED;

@@ -9,7 +9,8 @@
  * 3. The scheduler resumes a task with `next(RESUMED)`, never with `undefined`; `yield*` passes that to the innermost
  *    waitable, which now gives its value or throws.
  * 4. A task is parked in at most one waitable. To take it out early (a kill), the scheduler calls the waitable's `cancel`
- *    and ends the generator, so that its `finally` blocks run. `cancel` also undoes a grant that the task was woken for
+ *    and throws {@link KilledError} into the generator, so that its `finally` blocks run, also when they wait. (Ending it by
+ *    `return` would not do: when a `finally` block waits, the `yield*` around it ends as if nothing had happened.) `cancel` also undoes a grant that the task was woken for
  *    and has not seen yet.
  * 5. A task that owes time (`sim.charge`) is resumed no earlier than when the debt is paid; a wait registers at once, so
  *    nothing that happens meanwhile is missed.
@@ -22,7 +23,10 @@ import { WAITABLE } from './op.ts';
 /** How a task ended. */
 export type TaskOutcome = 'returned' | 'threw' | 'killed';
 
-/** Thrown to a task that waits for the result of another that was killed. */
+/**
+ * Thrown to a task that is killed, at its wait, so that its `finally` blocks run; and to a task that waits for the result of another
+ * that was killed. Who catches everything has to throw it on.
+ */
 export class KilledError extends Error {
   override readonly name = 'KilledError';
   constructor(task: string) {
@@ -71,6 +75,11 @@ export abstract class Waitable<T> implements Op<T>, Iterator<Suspend, T, unknown
     return { done: true, value: this.take() };
   }
 
+  /** A kill: rule 4. */
+  throw(error: unknown): never {
+    throw error;
+  }
+
   /** Either parks the running task and returns true, or returns false: ready now. */
   protected abstract park(): boolean;
   /** The value of the wait, for a task that was resumed or was ready at once. May throw. */
@@ -89,6 +98,9 @@ export abstract class Waitable<T> implements Op<T>, Iterator<Suspend, T, unknown
 export const PARKED: Iterator<Suspend, void, unknown> = Object.freeze({
   next(resumed?: unknown): IteratorResult<Suspend, void> {
     return resumed === undefined ? SUSPENDED : ELAPSED;
+  },
+  throw(error: unknown): never {
+    throw error;
   },
 });
 
@@ -141,8 +153,12 @@ export class Task<T> {
   readonly id: number;
   /** A daemon does not keep `sim.run()` from ending. */
   readonly daemon: boolean;
+  /** The CPU it runs on, from 0: an identity, see `Simulator.cpu`. */
+  cpu: number;
   /** @internal */
   readonly body: () => MaybeOp<T>;
+  /** @internal What was thrown into it to kill it. */
+  killedBy: KilledError | null = null;
   /** @internal It has ended so, and only its debt is still to be paid. */
   endingAs: TaskOutcome | null = null;
   /** How it ended; `null` while it lives. */
@@ -167,6 +183,7 @@ export class Task<T> {
     this.name = identity.name;
     this.id = identity.id;
     this.daemon = identity.daemon;
+    this.cpu = identity.cpu;
     this.body = body;
   }
 
@@ -185,7 +202,7 @@ export class Task<T> {
   }
 
   /**
-   * Ends the task: it is taken out of what it waits for, its `finally` blocks run (they may wait and spend time), and its
+   * Ends the task: {@link KilledError} is thrown at what it waits for, its `finally` blocks run (they may wait and spend time), and its
    * outcome is `'killed'`. Acts when the task's turn comes, at the present instant, or when its debt is paid. A task that
    * kills itself ends at its next wait. Killing an ended task does nothing. Plain.
    */
@@ -212,6 +229,7 @@ export interface TaskIdentity {
   readonly name: string;
   readonly id: number;
   readonly daemon: boolean;
+  readonly cpu: number;
 }
 
 /**

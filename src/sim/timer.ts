@@ -7,9 +7,12 @@ export class Timer {
   readonly #unschedule: () => void;
   /** @internal */
   handle: EventHandle = -1;
+  /** The CPU it runs on: the one that armed it. */
+  readonly cpu: number;
 
   /** @internal */
-  constructor(callback: () => undefined, unschedule: () => void) {
+  constructor(callback: () => undefined, unschedule: () => void, cpu: number) {
+    this.cpu = cpu;
     this.#callback = callback;
     this.#unschedule = unschedule;
   }

@@ -33,6 +33,7 @@ export class WaitQueue {
   readonly #exclusive = new WaiterList();
   readonly #sharedWait: ListWait;
   readonly #exclusiveWait: ListWait;
+  #callbacks: Set<() => undefined> | null = null;
 
   /** @param name - as reports and a `DeadlockError` call it. */
   constructor(sim: Simulator, name = 'wait queue') {
@@ -44,7 +45,22 @@ export class WaitQueue {
 
   /** Whether anybody waits. @see Linux `waitqueue_active` */
   get isActive(): boolean {
-    return this.#shared.first !== null || this.#exclusive.first !== null;
+    return this.#shared.first !== null || this.#exclusive.first !== null || (this.#callbacks?.size ?? 0) > 0;
+  }
+
+  /**
+   * Calls `callback` at each wake-up, before the waiters go on: for who waits in several queues at once. Plain.
+   *
+   * @returns what ends that.
+   * @see Linux `init_waitqueue_func_entry`, `add_wait_queue`
+   */
+  onWakeUp(callback: () => undefined): () => void {
+    this.#callbacks ??= new Set();
+    const own = (): undefined => callback();
+    this.#callbacks.add(own);
+    return () => {
+      this.#callbacks?.delete(own);
+    };
   }
 
   /** Waits for the next wake-up, whatever it means. */
@@ -98,6 +114,7 @@ export class WaitQueue {
       'wakeUp: %s is no whole number of waiters >= 1',
       exclusiveCount,
     );
+    this.#callBack();
     const { scheduler } = this.#sim;
     let woken = scheduler.wakeAll(this.#shared);
     for (let left = exclusiveCount; left > 0; left--) {
@@ -111,8 +128,14 @@ export class WaitQueue {
 
   /** Wakes everybody. Plain; from any context. @returns how many. @see Linux `wake_up_all` */
   wakeUpAll(): number {
+    this.#callBack();
     const { scheduler } = this.#sim;
     return scheduler.wakeAll(this.#shared) + scheduler.wakeAll(this.#exclusive);
+  }
+
+  #callBack(): void {
+    if (this.#callbacks === null) return;
+    for (const callback of [...this.#callbacks]) callback();
   }
 
   /** @internal */

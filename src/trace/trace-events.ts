@@ -21,6 +21,7 @@ interface TraceFields {
   'dma.map': { device: string; dir: string; extents: number; segments: number; bytes: number };
   'dma.unmap': { device: string; dir: string; bytes: number };
   'dma.sync': { device: string; forWhom: 'cpu' | 'device'; dir: string; bytes: number };
+  'swiotlb.bounced': { device: string; phys: number; tlb: number; bytes: number };
   'dmabuf.export': { buf: string; exporter: string; bytes: number };
   'dmabuf.attach': { buf: string; device: string };
   'dmabuf.detach': { buf: string; device: string };
@@ -29,8 +30,15 @@ interface TraceFields {
   'dmabuf.begin-cpu-access': { buf: string; dir: string };
   'dmabuf.end-cpu-access': { buf: string; dir: string };
   'dmabuf.release': { buf: string };
+  'dmabuf.pin': { buf: string; device: string };
+  'dmabuf.unpin': { buf: string; device: string };
+  'dmabuf.move-notify': { buf: string; importers: number };
+  'dmabuf.vmap': { buf: string; count: number };
+  'dmabuf.vunmap': { buf: string; count: number };
+  'kernel.warn': { op: string; text: string };
   'fence.init': { fence: string; context: number; seqno: number };
   'fence.signal': { fence: string; error: string };
+  'fence.signal-again': { fence: string };
   'device.frame': { device: string; stage: string; frame: number };
 }
 

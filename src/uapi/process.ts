@@ -1,33 +1,39 @@
 /**
- * A user process: descriptors, ioctls and mappings of shared buffers. What a program does with a real fd, it does here.
+ * A user process: descriptors, system calls and mappings of shared buffers. What a program does with a real fd, it does here.
  *
  * System calls that can wait are operations. Each charges `syscallNs`, also when it fails, and holds a reference of the
- * buffer while it lasts, so that a close in the meantime does not pull the buffer away.
+ * file while it lasts, so that a close in the meantime does not pull it away. At its end the buffers are released whose last
+ * reference it put.
  *
- * **Inaccuracies.** `close` and `dup`, which are the descriptor table's, and `munmap` charge no `syscallNs`.
+ * A process ends with {@link Process.exit} or {@link Process.kill}, wherever its threads are: everything it held is given back.
  *
- * @see Linux 6.1 `drivers/dma-buf/dma-buf.c` dma_buf_ioctl, dma_buf_mmap_internal, dma_buf_llseek
+ * **Inaccuracies.** What is called on the descriptor table itself, and `munmap` of a mapping, charge no `syscallNs`.
+ * @see Linux 6.1 `fs/ioctl.c`, `fs/read_write.c`, `mm/mmap.c`, `kernel/fork.c`, `kernel/exit.c`
  */
-import { PAGE_SIZE, type VirtAddr } from '../base/addr.ts';
-import { assert } from '../base/assert.ts';
 import { ErrnoError } from '../base/errors.ts';
-import type { Accessor } from '../base/hazards.ts';
-import { alignUp } from '../base/units.ts';
 import type { CoherencyDomain } from '../cache/coherency.ts';
-import { CpuView } from '../cache/cpu-view.ts';
-import type { Extent } from '../dma-api/sg-table.ts';
-import type { DmaBuf } from '../dmabuf/dma-buf.ts';
-import { DMA_BUF_SYNC, describeSync } from '../dmabuf/dma-buf-sync.ts';
-import { lift, type Op } from '../sim/op.ts';
+import { lift, type MaybeOp, type Op } from '../sim/op.ts';
 import type { Simulator } from '../sim/simulator.ts';
+import type { Task } from '../sim/task.ts';
+import { AddressSpace } from './address-space.ts';
+import { deviceNodes } from './device-nodes.ts';
+import { fcntl } from './fcntl.ts';
 import { FdTable } from './fd-table.ts';
-import { UserMapping } from './user-mapping.ts';
-
-/** `_IOW('b', 0, struct dma_buf_sync)`. @see Linux 6.1 `include/uapi/linux/dma-buf.h` */
-export const DMA_BUF_IOCTL_SYNC = 0x40086200;
-
-/** Where `lseek` counts from. @see lseek(2) */
-export const SEEK = { set: 0, cur: 1, end: 2 } as const;
+import { type FileStat, O, type OpenFile } from './file.ts';
+import { type Fields, IoctlCall, type IoctlRequest, type UserStruct } from './ioctl.ts';
+import { type IoctlArgument, type IoctlOptions, UserArgument } from './ioctl-argument.ts';
+import { type MmapRange, mapFile } from './mmap.ts';
+import { type PollRequest, pollFds, type SelectSets, SignalState, selectFds } from './poll.ts';
+import {
+  asSocket,
+  type IncomingMessage,
+  type OutgoingMessage,
+  openSocketPair,
+  type ReceiveOptions,
+  type SocketOptions,
+} from './socket.ts';
+import { SyscallGate } from './syscall.ts';
+import type { UserMapping } from './user-mapping.ts';
 
 /** How to make a {@link Process}. */
 export interface ProcessOptions {
@@ -38,103 +44,273 @@ export interface ProcessOptions {
   readonly maxFds?: number;
 }
 
-/** Which part of a file to map. */
-export interface MmapRange {
-  /** Bytes from the file's start, a multiple of a page. Default 0. */
-  readonly offset?: number;
-  /** Bytes; rounded up to whole pages. Default: all from `offset` on. */
-  readonly length?: number;
-}
-
-/** First address that mmap gives out. */
-const MMAP_BASE = 0x7f00_0000_0000;
+/** Bytes of a command's name. @see Linux 6.1 `include/linux/sched.h` TASK_COMM_LEN */
+const COMM_BYTES = 15;
 
 /** One process of the machine. */
 export class Process {
   readonly name: string;
+  readonly sim: Simulator;
   /** Its descriptors. */
   readonly fds: FdTable;
-  readonly #sim: Simulator;
   readonly #coherency: CoherencyDomain;
   readonly #syscallNs: number;
-  readonly #mappings = new Set<UserMapping>();
-  #nextAddress = MMAP_BASE;
+  readonly #signals: SignalState;
+  readonly #gate: SyscallGate;
+  readonly #children: Process[] = [];
+  readonly #threads = new Set<Task<unknown>>();
+  #space: AddressSpace;
 
-  /** @throws {InvariantError} `maxFds` is no whole number >= 3. */
-  constructor(sim: Simulator, coherency: CoherencyDomain, options: ProcessOptions) {
+  /**
+   * @param inherited - @internal what a fork passes on.
+   * @throws {InvariantError} `maxFds` is no whole number >= 3.
+   */
+  constructor(
+    sim: Simulator,
+    coherency: CoherencyDomain,
+    options: ProcessOptions,
+    inherited: { readonly fds: FdTable; readonly space: AddressSpace } | null = null,
+  ) {
     this.name = options.name;
-    this.fds = new FdTable(options.maxFds);
-    this.#sim = sim;
+    this.sim = sim;
+    this.fds = inherited?.fds ?? new FdTable(options.maxFds);
+    this.#space = inherited?.space ?? new AddressSpace(coherency);
     this.#coherency = coherency;
     this.#syscallNs = options.syscallNs ?? 0;
+    this.#signals = new SignalState(sim, options.name);
+    this.#gate = new SyscallGate(sim, this.fds);
+  }
+
+  /** @internal Signals to it, for files whose waits can be interrupted. */
+  get signals(): SignalState {
+    return this.#signals;
+  }
+
+  /** Its name, as short as the kernel keeps it. */
+  get comm(): string {
+    return this.name.slice(0, COMM_BYTES);
   }
 
   /** Its mappings, oldest first. */
   get mappings(): readonly UserMapping[] {
-    return [...this.#mappings];
+    return this.#space.mappings;
+  }
+
+  /** What it has forked, oldest first. */
+  get children(): readonly Process[] {
+    return this.#children;
   }
 
   /**
-   * Does `request` on `fd`: {@link DMA_BUF_IOCTL_SYNC} with the flags of `DMA_BUF_SYNC` as argument. May wait for the
-   * exporter and for fences.
+   * Opens a device node. May wait for its driver.
    *
-   * @throws {ErrnoError} `EBADF` not open; `ENOTTY` an unknown request, or no dma-buf; `EINVAL` wrong flags (never retry); what
-   *   the exporter throws.
-   * @see Linux 6.1 `drivers/dma-buf/dma-buf.c` dma_buf_ioctl
+   * @param flags - {@link O} bits. Default: reading and writing.
+   * @throws {ErrnoError} `ENOENT` there is none at `path` (never retry); `EMFILE` (retry after a close); what the driver throws.
    */
-  *ioctl(fd: number, request: number, argument: number): Op<void> {
-    this.#sim.charge(this.#syscallNs);
-    const buf = this.fds.peek(fd, 'ioctl', 'ENOTTY');
-    if (request !== DMA_BUF_IOCTL_SYNC) throw new ErrnoError('ENOTTY', 'ioctl', `request 0x${request.toString(16)}`);
-    buf.get();
+  *open(path: string, flags: number = O.rdwr): Op<number> {
+    return yield* this.#syscall('open', () => this.#open(path, flags));
+  }
+
+  /** Closes `fd`; waits for the release of what it was the last reference of. @throws as {@link FdTable.close}. */
+  *close(fd: number): Op<void> {
+    yield* this.#syscall('close', () => this.fds.close(fd));
+  }
+
+  /**
+   * Does `request` on `fd`. May wait for whatever the file waits for.
+   *
+   * @param argument - for a typed request the struct it points to: fields that are missing are 0, and what the kernel copies back is
+   *   in the object afterwards, also when the call fails. Or the bytes themselves, which may be too few; a number by value; a string,
+   *   which is passed with its final zero; `null` for a bad pointer.
+   * @returns of a typed request the struct, of a number what the kernel answers.
+   * @throws {ErrnoError} `EBADF` not open; `ENOTTY` the file does not know it; `EFAULT` bad memory (never retry); else what the
+   *   file throws.
+   * @see Linux 6.1 `fs/ioctl.c` ioctl
+   */
+  ioctl<F extends Fields>(
+    fd: number,
+    request: IoctlRequest<F>,
+    argument: Partial<UserStruct<F>> | Uint8Array | number | null,
+    options?: IoctlOptions,
+  ): Op<UserStruct<F>>;
+  ioctl(fd: number, request: number, argument: IoctlArgument, options?: IoctlOptions): Op<number>;
+  *ioctl<F extends Fields>(
+    fd: number,
+    request: IoctlRequest<F> | number,
+    argument: Partial<UserStruct<F>> | IoctlArgument,
+    options: IoctlOptions = {},
+  ): Op<UserStruct<F> | number> {
+    const user = new UserArgument(request, argument, options);
     try {
-      yield* buf.ioctlSync(argument);
+      const result = yield* this.#withFile(fd, 'ioctl', (file) =>
+        file.ioctl(new IoctlCall(this, user.code, user.address, user.memory)),
+      );
+      return user.struct() ?? result;
     } finally {
-      buf.put();
+      user.copyBack();
     }
   }
 
   /**
-   * The buffer's size: the only thing a dma-buf can be asked by seeking. Plain.
-   *
-   * @param whence - {@link SEEK}: `end` gives the size, `set` 0, both with `offset` 0 only.
-   * @throws {ErrnoError} `EBADF` not open; `ESPIPE` no dma-buf; `EINVAL` any other offset or `whence` (never retry).
-   * @see Linux 6.1 `drivers/dma-buf/dma-buf.c` dma_buf_llseek
-   */
-  lseek(fd: number, offset: number, whence: number): number {
-    this.#sim.charge(this.#syscallNs);
-    const buf = this.fds.peek(fd, 'lseek', 'ESPIPE');
-    const isAsked = whence === SEEK.end || whence === SEEK.set;
-    if (!isAsked || offset !== 0) throw new ErrnoError('EINVAL', 'lseek', `offset ${offset}, whence ${whence}`);
-    return whence === SEEK.end ? buf.sizeBytes : 0;
-  }
-
-  /**
-   * Maps the buffer behind `fd`; the mapping holds a reference of its own, so the fd may be closed. May wait for the
+   * Maps a part of the file behind `fd`; the mapping holds a reference of its own, so the fd may be closed. May wait for the
    * exporter.
    *
-   * @throws {ErrnoError} `EBADF` not open; `ENODEV` no dma-buf; `EINVAL` an exporter without mmap, an offset off a page, length 0,
-   *   or a range beyond the buffer (never retry); what the exporter throws. Nothing is mapped then.
+   * @throws {ErrnoError} `EBADF` not open; `EINVAL` an offset off a page, length 0, or what the file does not allow; `EACCES` it was
+   *   not opened for that; `ENODEV` it cannot be mapped; `ENOMEM` more than the address space has (never retry); what the file throws.
+   *   Nothing is mapped then.
    * @throws {InvariantError} the exporter gave fewer bytes than the buffer has.
-   * @see Linux 6.1 `drivers/dma-buf/dma-buf.c` dma_buf_mmap_internal
+   * @see Linux 6.1 `mm/mmap.c` do_mmap
    */
   *mmap(fd: number, range: MmapRange = {}): Op<UserMapping> {
-    this.#sim.charge(this.#syscallNs);
-    const buf = this.fds.peek(fd, 'mmap', 'ENODEV');
-    if (buf.ops.mmap === undefined) throw new ErrnoError('EINVAL', 'mmap', `${buf.exporterName} has no mmap`);
-    const { offset, length } = checkedRange(buf, range);
-    buf.get();
-    let complete = false;
-    try {
-      const { extents, attribute } = yield* lift(buf.ops.mmap(buf));
-      const accessor = this.#accessor(fd, buf);
-      const view = new CpuView(this.#coherency, { extents: slice(extents, offset, length), attribute, accessor });
-      const mapping = this.#enter(view, buf);
-      complete = true;
-      return mapping;
-    } finally {
-      if (!complete) buf.put();
-    }
+    return yield* this.#withFile(fd, 'mmap', (file) => mapFile(this.#space, { name: this.name, fd, file }, range));
+  }
+
+  /** Unmaps a range. Plain. @returns new mappings for what is left of those it cuts. @throws as `AddressSpace.unmap`. @see munmap(2) */
+  munmap(address: number, length: number): UserMapping[] {
+    this.sim.charge(this.#syscallNs);
+    return this.#space.unmap(address, length);
+  }
+
+  /** Moves or asks the position. Plain. @throws {ErrnoError} `EBADF` not open; `ESPIPE` none; else what the file throws. @see lseek(2) */
+  lseek(fd: number, offset: number, whence: number): number {
+    this.sim.charge(this.#syscallNs);
+    return this.fds.file(fd, 'lseek').lseek(offset, whence);
+  }
+
+  /** Reads at most `count` bytes. May wait. @throws {ErrnoError} `EBADF` not open for reading; what the file throws. @see read(2) */
+  *read(fd: number, count: number): Op<Uint8Array> {
+    return yield* this.#withFile(fd, 'read', (file) => {
+      if (!file.isReadable) throw new ErrnoError('EBADF', 'read', `fd ${fd} is not open for reading`);
+      return file.read(count);
+    });
+  }
+
+  /** Writes. May wait. @returns how many bytes. @throws {ErrnoError} `EBADF` not open for writing; what the file throws. @see write(2) */
+  *write(fd: number, bytes: Uint8Array): Op<number> {
+    return yield* this.#withFile(fd, 'write', (file) => {
+      if (!file.isWritable) throw new ErrnoError('EBADF', 'write', `fd ${fd} is not open for writing`);
+      return file.write(bytes);
+    });
+  }
+
+  /** Reads from `offset` on. May wait. @throws {ErrnoError} `EBADF` not open; `ESPIPE`; what the file throws. @see pread(2) */
+  *pread(fd: number, count: number, offset: number): Op<Uint8Array> {
+    return yield* this.#withFile(fd, 'pread', (file) => file.pread(count, offset));
+  }
+
+  /** Does a command of `F` on the descriptor or its file. Plain. @throws {ErrnoError} `EBADF`; `EINVAL`; `EMFILE`. @see fcntl(2) */
+  fcntl(fd: number, command: number, argument = 0): number {
+    this.sim.charge(this.#syscallNs);
+    return fcntl(this.fds, fd, command, argument);
+  }
+
+  /** Changes the size of a regular file. Plain. @throws {ErrnoError} `EBADF`; `EINVAL` it is none. @see ftruncate(2) */
+  ftruncate(fd: number, length: number): void {
+    this.sim.charge(this.#syscallNs);
+    const file = this.fds.file(fd, 'ftruncate');
+    if (!file.isWritable) throw new ErrnoError('EINVAL', 'ftruncate', `fd ${fd} is not open for writing`);
+    file.ftruncate(length);
+  }
+
+  /** Makes room in a regular file. Plain. @throws {ErrnoError} `EBADF`; `ENODEV` it is none. @see fallocate(2) */
+  fallocate(fd: number, mode: number, offset: number, length: number): void {
+    this.sim.charge(this.#syscallNs);
+    const file = this.fds.file(fd, 'fallocate');
+    if (!file.isWritable) throw new ErrnoError('EBADF', 'fallocate', `fd ${fd} is not open for writing`);
+    file.fallocate(mode, offset, length);
+  }
+
+  /** Plain. @throws {ErrnoError} `EBADF`; `EINVAL` the file has no disk. @see fsync(2) */
+  fsync(fd: number): void {
+    this.sim.charge(this.#syscallNs);
+    this.fds.file(fd, 'fsync').fsync();
+  }
+
+  /** Plain. @throws {ErrnoError} `EBADF`. @see fstat(2) */
+  fstat(fd: number): FileStat {
+    this.sim.charge(this.#syscallNs);
+    return this.fds.file(fd, 'fstat').fstat();
+  }
+
+  /** The lines of `/proc/self/fdinfo/FD`. Plain. @throws {ErrnoError} `ENOENT` not open. @see proc_pid_fdinfo(5) */
+  fdinfo(fd: number): string[] {
+    const file = this.#procFile(fd, 'fdinfo');
+    const flags = file.flags | (this.fds.isCloexec(fd) ? O.cloexec : 0);
+    const shared = [`pos:\t${file.pos}`, `flags:\t0${flags.toString(8)}`, 'mnt_id:\t1', `ino:\t${file.ino}`];
+    return [...shared, ...file.fdinfo()];
+  }
+
+  /** What `/proc/self/fd/FD` points to. Plain. @throws {ErrnoError} `ENOENT` not open. @see proc_pid_fd(5) */
+  readlink(fd: number): string {
+    return this.#procFile(fd, 'readlink').path;
+  }
+
+  /** Opens `/proc/self/fd/FD` anew. Plain. @throws {ErrnoError} `ENOENT` not open; `ENXIO` it has no name (never retry); `EMFILE`. */
+  reopen(fd: number, flags: number = O.rdwr): number {
+    this.sim.charge(this.#syscallNs);
+    const file = this.#procFile(fd, 'open');
+    return this.fds.install(file.reopen(flags), { cloexec: (flags & O.cloexec) !== 0 });
+  }
+
+  /**
+   * Waits until something that was asked for is ready, and notes it in the requests.
+   *
+   * @param timeoutNs - at most so long; negative: no limit; 0 only asks.
+   * @returns how many requests have something ready; 0 when the time is up.
+   * @throws {ErrnoError} `EINTR` a signal came first (retry); `EINVAL` more requests than descriptors allowed (never retry).
+   * @see Linux 6.1 `fs/select.c` do_sys_poll
+   */
+  *poll(requests: readonly PollRequest[], timeoutNs = -1): Op<number> {
+    return yield* this.#syscall('poll', () => pollFds(this, this.#signals, requests, timeoutNs));
+  }
+
+  /** As {@link poll}, in the older form. @throws {ErrnoError} `EBADF` a descriptor is not open (never retry); `EINTR`. @see select(2) */
+  *select(sets: SelectSets, timeoutNs = -1): Op<Required<SelectSets>> {
+    return yield* this.#syscall('select', () => selectFds(this, this.#signals, sets, timeoutNs));
+  }
+
+  /** A signal comes whose handler does nothing: waits that can be interrupted end with `EINTR`. Plain. */
+  interrupt(): void {
+    this.#signals.deliver();
+  }
+
+  /** Two descriptors of connected sockets. Plain. @throws {ErrnoError} `EMFILE`; nothing is left. @see socketpair(2) */
+  socketpair(options: SocketOptions = {}): [number, number] {
+    this.sim.charge(this.#syscallNs);
+    return openSocketPair(this.sim, this.fds, options);
+  }
+
+  /** Sends bytes and files. Plain. @throws {ErrnoError} `EBADF`, `ENOTSOCK`, `EPIPE`, `EINVAL` (never retry). @see sendmsg(2) */
+  sendmsg(fd: number, message: OutgoingMessage): number {
+    this.sim.charge(this.#syscallNs);
+    return asSocket(this.fds.file(fd, 'sendmsg'), 'sendmsg').send(this.fds, message);
+  }
+
+  /** Receives; waits for a message. @throws {ErrnoError} `EBADF`, `ENOTSOCK` (never retry); `EAGAIN` (retry). @see recvmsg(2) */
+  *recvmsg(fd: number, options: ReceiveOptions = {}): Op<IncomingMessage> {
+    return yield* this.#withFile(fd, 'recvmsg', (file) => asSocket(file, 'recvmsg').receive(this.fds, options));
+  }
+
+  /** A thread: a task that {@link kill} ends with the process. */
+  spawn<T>(name: string, body: () => Op<T>): Task<T> {
+    const task = this.sim.spawn(`${this.name}.${name}`, body);
+    this.#threads.add(task);
+    return task;
+  }
+
+  /** A child with the same descriptors and mappings, which hold references of their own. Plain. @see fork(2) */
+  fork(name: string): Process {
+    this.sim.charge(this.#syscallNs);
+    const inherited = { fds: this.fds.copy(), space: this.#space.fork(name) };
+    const child = new Process(this.sim, this.#coherency, { name, syscallNs: this.#syscallNs }, inherited);
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Begins another program: unmaps everything and closes what is closed on exec. Plain. @throws as {@link exit}. @see execve(2) */
+  exec(): void {
+    this.sim.charge(this.#syscallNs);
+    this.#giveBack(this.fds.closedOnExec);
   }
 
   /**
@@ -145,6 +321,51 @@ export class Process {
    * @see _exit(2)
    */
   exit(): void {
+    this.#giveBack(this.fds.open, this.fds.reserved);
+  }
+
+  /** Ends the process and its threads, wherever they are; waits until they are gone. @throws as {@link exit}. @see kill(2) SIGKILL */
+  *kill(): Op<void> {
+    for (const thread of this.#threads) thread.kill();
+    for (const thread of this.#threads) yield* thread.exit;
+    this.#threads.clear();
+    yield* this.#gate.run('exit', () => this.exit());
+  }
+
+  #syscall<T>(op: string, body: () => MaybeOp<T>): Op<T> {
+    this.sim.charge(this.#syscallNs);
+    return this.#gate.run(op, body);
+  }
+
+  *#withFile<T>(fd: number, op: string, body: (file: OpenFile) => MaybeOp<T>): Op<T> {
+    return yield* this.#syscall(op, () => holding(this.fds.file(fd, op), body));
+  }
+
+  *#open(path: string, flags: number): Op<number> {
+    const node = deviceNodes(this.sim).find(path);
+    const fd = this.fds.reserve({ cloexec: (flags & O.cloexec) !== 0 });
+    let isOpen = false;
+    try {
+      this.fds.installReserved(fd, yield* lift(node(this, flags & ~O.cloexec)));
+      isOpen = true;
+      return fd;
+    } finally {
+      if (!isOpen) this.fds.unreserve(fd);
+    }
+  }
+
+  #procFile(fd: number, op: string): OpenFile {
+    this.sim.charge(this.#syscallNs);
+    try {
+      return this.fds.file(fd, op);
+    } catch (error) {
+      if (error instanceof ErrnoError) throw new ErrnoError('ENOENT', op, `there is no /proc/self/fd/${fd}`);
+      throw error;
+    }
+  }
+
+  /** Unmaps everything and closes `fds`; throws the first error at the end. */
+  #giveBack(fds: readonly number[], reserved: readonly number[] = []): void {
     const errors: unknown[] = [];
     const attempt = (step: () => void): void => {
       try {
@@ -154,58 +375,18 @@ export class Process {
       }
     };
     for (const mapping of this.mappings) attempt(() => mapping.munmap());
-    for (const fd of this.fds.open) attempt(() => this.fds.close(fd));
-    for (const fd of this.fds.reserved) this.fds.unreserve(fd);
+    for (const fd of fds) attempt(() => this.fds.close(fd));
+    for (const fd of reserved) this.fds.unreserve(fd);
     if (errors.length > 0) throw errors[0];
   }
-
-  /** The mapping takes over one reference of `buf`. */
-  #enter(view: CpuView, buf: DmaBuf): UserMapping {
-    const mapping: UserMapping = new UserMapping(this.#nextAddress as VirtAddr, view, () => {
-      buf.put();
-      this.#mappings.delete(mapping);
-    });
-    this.#nextAddress += view.sizeBytes;
-    this.#mappings.add(mapping);
-    return mapping;
-  }
-
-  #accessor(fd: number, buf: DmaBuf): Accessor {
-    const sync = (flags: number) => `ioctl(${fd}, DMA_BUF_IOCTL_SYNC, ${describeSync(flags)}) on ${buf.name}`;
-    return {
-      name: this.name,
-      kind: 'cpu',
-      via: `mmap of fd ${fd} (${buf.name})`,
-      beforeRead: sync(DMA_BUF_SYNC.start | DMA_BUF_SYNC.read),
-      afterWrite: sync(DMA_BUF_SYNC.end | DMA_BUF_SYNC.write),
-    };
-  }
 }
 
-/** The range in bytes, in whole pages, or EINVAL. Bounds use the buffer's size in whole pages, as Linux does. */
-function checkedRange(buf: DmaBuf, range: MmapRange): { offset: number; length: number } {
-  const offset = range.offset ?? 0;
-  const wholePages = Math.floor(buf.sizeBytes / PAGE_SIZE) * PAGE_SIZE;
-  const wanted = range.length ?? wholePages - offset;
-  const fits = Number.isSafeInteger(offset) && offset >= 0 && offset % PAGE_SIZE === 0 && Number.isSafeInteger(wanted);
-  const length = alignUp(wanted, PAGE_SIZE);
-  if (fits && wanted > 0 && offset + length <= wholePages) return { offset, length };
-  throw new ErrnoError('EINVAL', 'mmap', `offset ${offset}, length ${wanted} of ${buf.name} (${buf.sizeBytes} bytes)`);
-}
-
-function slice(
-  extents: readonly Extent[],
-  offset: number,
-  length: number,
-): { phys: Extent['phys']; sizeBytes: number }[] {
-  const parts: { phys: Extent['phys']; sizeBytes: number }[] = [];
-  let start = 0;
-  for (const extent of extents) {
-    const from = Math.max(offset, start);
-    const to = Math.min(offset + length, start + extent.length);
-    if (from < to) parts.push({ phys: (extent.phys + from - start) as Extent['phys'], sizeBytes: to - from });
-    start += extent.length;
+/** Runs `body` with a reference of `file`. */
+function* holding<T>(file: OpenFile, body: (file: OpenFile) => MaybeOp<T>): Op<T> {
+  file.get();
+  try {
+    return yield* lift(body(file));
+  } finally {
+    file.put();
   }
-  assert(start >= offset + length, 'mmap: the exporter gave extents of %s bytes for %s', start, offset + length);
-  return parts;
 }

@@ -7,7 +7,6 @@ import { MIB, pagesFor } from '../../src/base/units.ts';
 import { freeCacheCosts } from '../../src/cache/cache-costs.ts';
 import { CoherencyDomain } from '../../src/cache/coherency.ts';
 import { Device, type DeviceOptions } from '../../src/dma-api/device.ts';
-import { IommuDmaDomain } from '../../src/dma-api/dma-iommu.ts';
 import { dmaMapSgtable, dmaUnmapSgtable } from '../../src/dma-api/dma-map.ts';
 import { type Extent, SgTable } from '../../src/dma-api/sg-table.ts';
 import { type DmaBuf, exportDmaBuf } from '../../src/dmabuf/dma-buf.ts';
@@ -16,10 +15,11 @@ import { DmaFence } from '../../src/dmabuf/dma-fence.ts';
 import { DmaResvUsage, type DmaResvUsageValue } from '../../src/dmabuf/dma-resv.ts';
 import { Iommu } from '../../src/iommu/iommu.ts';
 import { freeIommuCosts, type IommuCosts } from '../../src/iommu/iommu-costs.ts';
-import { IommuDomain } from '../../src/iommu/iommu-domain.ts';
+import { IommuGroup } from '../../src/iommu/iommu-group.ts';
 import { PhysMemory } from '../../src/mem/phys-memory.ts';
 import type { Op } from '../../src/sim/op.ts';
 import { Simulator, type SimulatorOptions } from '../../src/sim/simulator.ts';
+import { rangesInUse } from '../iova-use.ts';
 
 const RAM_BASE = 0x8000_0000;
 const CARVE_OUT_BASE = 0x9000_0000;
@@ -37,7 +37,7 @@ export class Bench {
   readonly coherency: CoherencyDomain;
   readonly iommu: Iommu;
   readonly buffers: DmaBuf<readonly Extent[]>[] = [];
-  readonly domains: IommuDmaDomain[] = [];
+  readonly devices: Device[] = [];
   /** `device stage frame @time` of each frame. */
   readonly frames: string[] = [];
   #nextRam = RAM_BASE;
@@ -66,10 +66,10 @@ export class Bench {
   device(name: string, options: Partial<DeviceOptions> & { readonly behindIommu?: boolean } = {}): Device {
     const { behindIommu = false, ...rest } = options;
     const all = { name, coherency: this.coherency, coherent: false, ...rest };
-    if (!behindIommu) return new Device(this.sim, all);
-    const domain = new IommuDmaDomain(new IommuDomain(this.iommu, { name }));
-    this.domains.push(domain);
-    return new Device(this.sim, { ...all, iommu: domain });
+    const group = behindIommu ? { iommuGroup: new IommuGroup(this.iommu, { name }) } : {};
+    const device = new Device(this.sim, { ...all, ...group });
+    this.devices.push(device);
+    return device;
   }
 
   buffer(name: string, sizeBytes: number, options: BufferOptions = {}): DmaBuf<readonly Extent[]> {
@@ -136,7 +136,7 @@ export class Bench {
       expect(buf.resv.isLocked).toBe(false);
       expect(buf.resv.testSignaled(DmaResvUsage.bookkeep)).toBe(true);
     }
-    for (const domain of this.domains) expect(domain.mappings.size).toBe(0);
+    for (const device of this.devices) expect([device.name, rangesInUse(device)]).toEqual([device.name, 0]);
   }
 
   #extents(sizeBytes: number, scattered: boolean): readonly Extent[] {

@@ -262,8 +262,9 @@ describe('Camera faults', () => {
     sim.run(function* () {
       yield* feed(bench, camera, 2);
       yield* camera.streamOn();
-      const [victim] = bench.domains[0]?.mappings.values() ?? [];
-      dev.iommu?.domain.unmap(iova(Number(victim?.iova)), 4096);
+      const domain = dev.iommuGroup?.domain;
+      const [victim] = [...(domain?.cookie?.iovas.tree.ranges() ?? [])].reverse().filter((range) => !range.reserved);
+      domain?.unmap(iova((victim?.firstPfn ?? 0) * 4096), 4096);
       const bad = yield* camera.dqbuf();
       expect([bad.error, bad.bytesUsed]).toEqual([true, 0]);
       expect(dev.port.faults.map(({ access, length }) => [access, length])).toEqual([['write', FRAME_BYTES]]);

@@ -314,7 +314,7 @@ describe('Display scanout', () => {
       const fb = yield* display.importFramebuffer(frame('a', 1), FORMAT);
       display.enable();
       yield* display.pageFlip(fb);
-      dev.iommu?.domain.unmap(iova(fb.import.sgt?.dmaAddress(0) ?? 0), 4096);
+      dev.iommuGroup?.domain?.unmap(iova(fb.import.sgt?.dmaAddress(0) ?? 0), 4096);
       yield* display.waitVblank();
     });
     expect([display.underruns, shown]).toEqual([1, ['a 1 (1000) @1200 underrun']]);

@@ -81,7 +81,37 @@ describe('Gpu.submit', () => {
     const { bench, sim, gpu } = setUp();
     gpu.submit({ name: 'stuck', waits: [bench.fence()], run() {} });
     expect(() => sim.run()).toThrow(DeadlockError);
-    expect(() => sim.run()).toThrow(/task gpu0 waits for event fence test1:1/);
+    expect(() => sim.run()).toThrow(/task gpu0 waits for fence test1:1/);
+  });
+
+  it('names its engine as the one that has to signal the fence of a job, also after a job that threw', () => {
+    const { bench, sim, gpu } = setUp();
+    gpu.submit({
+      name: 'broken',
+      run() {
+        throw new Error('shader bug');
+      },
+    });
+    const stuck = gpu.submit({ name: 'stuck', waits: [bench.fence()], run() {} });
+    expect(() => sim.run()).toThrow('shader bug');
+    expect(() => sim.run(() => stuck)).toThrow(/task main waits for fence gpu0:2, which task gpu0 has to signal/);
+  });
+
+  it('has a timeline of its own, so that fences of two GPUs are never taken for each other', () => {
+    const { bench, sim, gpu } = setUp();
+    const other = new Gpu(bench.device('gpu1'), PARAMS);
+    const buf = bench.buffer('buf', 4096);
+    sim.run(function* () {
+      const [mine, theirs] = [yield* gpu.importBuffer(buf), yield* other.importBuffer(buf)];
+      const first = yield* gpu.submitSynced({ name: 'read', reads: [mine], run() {} });
+      const second = yield* other.submitSynced({ name: 'read', reads: [theirs], run() {} });
+      expect(first.context.id).not.toBe(second.context.id);
+      const kept = buf.resv.fences(DmaResvUsage.read);
+      expect([kept.length, kept[0] === first, kept[1] === second]).toEqual([2, true, true]);
+      yield* gpu.release();
+      yield* other.release();
+    });
+    bench.expectNothingLeft();
   });
 
   it('starts a job though a fence it waited for carries an error', () => {
@@ -230,7 +260,7 @@ describe('Gpu memory', () => {
     const { bench, sim, dev, gpu } = setUp(true);
     const error = sim.run(function* () {
       const buffer = yield* gpu.importBuffer(bench.buffer('buf', 3 * 4096));
-      dev.iommu?.domain.unmap(iova((buffer.import.sgt?.dmaAddress(0) ?? 0) + 4096), 4096);
+      dev.iommuGroup?.domain?.unmap(iova((buffer.import.sgt?.dmaAddress(0) ?? 0) + 4096), 4096);
       const fence = gpu.submit(reading(buffer, 0, 3 * 4096));
       yield* fence;
       expect(gpu.faults).toMatchObject([{ reason: 'dma', gpuVa: buffer.gpuVa + 4096 }]);
@@ -313,7 +343,7 @@ describe('Gpu.submitSynced', () => {
     for (let seed = 1; seed <= 30; seed++) {
       const bench = new Bench({ chooser: new RandomChooser(new Prng(seed).fork('schedule')) });
       const { sim } = bench;
-      const gpus = [0, 1].map((i) => new Gpu(bench.device(`gpu${i}`), PARAMS, { fenceContextId: i }));
+      const gpus = [0, 1].map((i) => new Gpu(bench.device(`gpu${i}`), PARAMS));
       const [a, b] = [bench.buffer('a', 4096), bench.buffer('b', 4096)];
       const busy: string[] = [];
       let most = 0;

@@ -28,7 +28,7 @@ describe('a device without an IOMMU', () => {
 
   it('is refused memory beyond its mask with EIO, and nothing is mapped (U-13)', () => {
     const b = bench({ ramBytes: 8 * GIB });
-    const blitter = b.device('blitter', { dmaMaskBits: 32 });
+    const blitter = b.device('blitter', { dmaMaskBits: 32, segBoundaryBytes: 2 ** 40 });
     const sgt = new SgTable([
       { phys: physAddr(0x5000_0000), length: PAGE_SIZE },
       { phys: physAddr(4 * GIB - PAGE_SIZE), length: PAGE_SIZE + 1 },
@@ -69,7 +69,13 @@ describe('Device.setDmaMask', () => {
     expect(device.dmaLimit).toBe(2 ** 64);
   });
 
-  it.each([0, 65, 31.5, Number.NaN])('refuses %s bits as no number of bits, and keeps the old mask', (bits) => {
+  it('takes the mask 0 behind an IOMMU, and reads it as 32 bits', () => {
+    const device = bench().device('cam', { iommu: true });
+    device.setDmaMask(0);
+    expect([device.dmaMaskBits, device.dmaLimit, device.coherentDmaMaskBits]).toEqual([32, 2 ** 32, 0]);
+  });
+
+  it.each([-1, 65, 31.5, Number.NaN])('refuses %s bits as no number of bits, and keeps the old mask', (bits) => {
     const device = bench().device('cam', { iommu: true });
     expect(() => device.setDmaMask(bits)).toThrow(invariant(`dmaMaskBits: ${bits}`));
     expect(device.dmaMaskBits).toBe(32);
@@ -79,7 +85,7 @@ describe('Device.setDmaMask', () => {
 describe('Device', () => {
   it.each([
     ['dmaMaskBits: 65', { dmaMaskBits: 65 }],
-    ['dmaMaskBits: 23 is below 24 and there is no IOMMU', { dmaMaskBits: 23 }],
+    ['dmaMaskBits: 23 does not reach the end of the DMA zone and there is no IOMMU', { dmaMaskBits: 23 }],
     ['maxSegmentSizeBytes: 0', { maxSegmentSizeBytes: 0 }],
     ['maxSegmentSizeBytes: 1.5', { maxSegmentSizeBytes: 1.5 }],
     ['segBoundaryBytes: 0', { segBoundaryBytes: 0 }],

@@ -3,9 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { dmaAddr, PAGE_SIZE, type PhysAddr, physAddr } from '../../src/base/addr.ts';
 import { ErrnoError } from '../../src/base/errors.ts';
 import { GIB, KIB, MIB } from '../../src/base/units.ts';
-import { Device } from '../../src/dma-api/device.ts';
+import type { Device } from '../../src/dma-api/device.ts';
 import { dmaMapSgtable, dmaUnmapSgtable } from '../../src/dma-api/dma-map.ts';
 import { type Extent, SgTable } from '../../src/dma-api/sg-table.ts';
+import type { IommuDmaCookie } from '../../src/iommu/dma-cookie.ts';
+import type { IommuDomain } from '../../src/iommu/iommu-domain.ts';
 import { bench, errno, invariant, pattern } from '../bench.ts';
 
 const TOP = 4 * GIB;
@@ -67,7 +69,7 @@ describe('a device behind an IOMMU', () => {
   });
 
   it('never splits an extent, and appends without limit once a segment is longer than the longest', () => {
-    const b = bench();
+    const b = bench({ dmaDebug: false });
     const device = b.device('cam', { iommu: true, maxSegmentSizeBytes: PAGE_SIZE });
     const pages = b.scatteredPages(4);
     const sgt = table(pages, [0, 0, PAGE_SIZE], [1, 0, 2 * PAGE_SIZE], [2, 0, PAGE_SIZE], [3, 0, PAGE_SIZE]);
@@ -104,14 +106,16 @@ describe('a device behind an IOMMU', () => {
     ]);
   });
 
-  it('faults in the gap before a boundary', () => {
+  it('reaches in the gap before a boundary what follows the extent in memory', () => {
     const b = bench();
     const device = b.device('cam', { iommu: true, segBoundaryBytes: 2 * PAGE_SIZE });
     const sgt = table(b.scatteredPages(2), [0, 0, PAGE_SIZE], [1, 0, 2 * PAGE_SIZE]);
     dmaMapSgtable(device, sgt, 'bidirectional');
     const gap = dmaAddr(sgt.dmaAddress(0) + PAGE_SIZE);
-    expect(device.port.write(gap, pattern(4), 0, 4)).toBe(0);
-    expect(device.port.faults.map(({ address, reason }) => [address, reason])).toEqual([[gap, 'unmapped']]);
+    expect(device.port.write(gap, pattern(4), 0, 4)).toBe(4);
+    const behind = new Uint8Array(4);
+    b.machine.memory.read(physAddr(sgt.physAddress(0) + PAGE_SIZE), behind, 0, 4);
+    expect(behind).toEqual(pattern(4));
     dmaUnmapSgtable(device, sgt, 'bidirectional');
   });
 
@@ -120,21 +124,53 @@ describe('a device behind an IOMMU', () => {
     const device = b.device('cam', { iommu: true });
     const sgts = [b.scattered(3), b.scattered(1), b.scattered(33), b.scattered(1)];
     for (const sgt of sgts) dmaMapSgtable(device, sgt, 'to-device');
-    const taken = [...(device.iommu?.iovas.ranges() ?? [])].map(({ firstPfn, lastPfn }) => lastPfn - firstPfn + 1);
+    const taken = [...cookieOf(device).iovas.tree.ranges()].map(({ firstPfn, lastPfn }) => lastPfn - firstPfn + 1);
     expect(taken).toEqual([1, 33, 1, 4]);
     for (const sgt of sgts) dmaUnmapSgtable(device, sgt, 'to-device');
   });
 
-  it('gets addresses from the low 4 GiB while there are any, whatever its mask', () => {
+  it('gets addresses from the low 4 GiB while there are any, whatever its mask, if it is a PCI device', () => {
     const b = bench();
-    const device = b.device('gpu', { iommu: true, dmaMaskBits: 64 });
+    const device = b.device('gpu', { iommu: true, dmaMaskBits: 64, pci: true });
     expect(segmentsOf(device, b.scattered(1))).toEqual([[TOP - PAGE_SIZE, PAGE_SIZE]]);
   });
 
-  it('gets addresses from above 4 GiB when the low ones are used up and its mask allows it', () => {
+  it.each([
+    ['no PCI device', { dmaMaskBits: 40 }, 2 ** 40],
+    ['told to use all its address lines', { dmaMaskBits: 40, pci: true, forceDac: true }, 2 ** 40],
+    ['wider than the IOMMU', { dmaMaskBits: 64 }, 2 ** 48],
+    ['behind a narrow bus', { dmaMaskBits: 64, busDmaLimit: 2 ** 36 - 1 }, 2 ** 36],
+  ])('gets addresses from the top of what it reaches when it is %s', (_what, spec, end) => {
     const b = bench();
-    const device = b.device('gpu', { iommu: true, dmaMaskBits: 40 });
-    const { iovas } = device.iommu ?? expect.fail('no domain');
+    expect(segmentsOf(b.device('npu', { iommu: true, ...spec }), b.scattered(1))).toEqual([
+      [end - PAGE_SIZE, PAGE_SIZE],
+    ]);
+  });
+
+  it('is never given a reserved address, nor after its group got a new domain', () => {
+    const b = bench();
+    const reservedIova = [{ first: 0xfee0_0000, last: 0xffff_ffff }];
+    const device = b.device('nic', { iommu: true, reservedIova });
+    const sgt = b.scattered(1);
+    expect(segmentsOf(device, sgt)).toEqual([[0xfee0_0000 - PAGE_SIZE, PAGE_SIZE]]);
+    for (const type of ['identity', 'DMA']) device.iommuGroup?.writeType(type);
+    expect(segmentsOf(device, sgt)).toEqual([[0xfee0_0000 - PAGE_SIZE, PAGE_SIZE]]);
+  });
+
+  it('gets the addresses back that it gave back last, on the same CPU', () => {
+    const b = bench();
+    const device = b.device('cam', { iommu: true });
+    const [one, two] = [b.scattered(2), b.scattered(2)];
+    const [first] = segmentsOf(device, one);
+    expect(segmentsOf(device, two)).toEqual([first]);
+    b.sim.runOnCpu(1);
+    expect(segmentsOf(device, two)).not.toEqual([first]);
+  });
+
+  it('gets addresses from above 4 GiB when the low ones are used up and its mask allows it', () => {
+    const b = bench({ dmaDebug: false });
+    const device = b.device('gpu', { iommu: true, dmaMaskBits: 40, pci: true });
+    const iovas = cookieOf(device).iovas.tree;
     const taken = [iovas.alloc(2 ** 19, 2 ** 20 - 1), iovas.alloc(2 ** 18, 2 ** 20 - 1)];
     const sgt = new SgTable([{ phys: physAddr(0x1000_0000), length: 2 ** 19 * PAGE_SIZE }]);
     dmaMapSgtable(device, sgt, 'to-device', { skipCpuSync: true });
@@ -153,8 +189,7 @@ describe('a device behind an IOMMU', () => {
   it('gets addresses of its own where it shares a domain, and those of the other work for it too', () => {
     const b = bench();
     const first = b.device('a', { iommu: true });
-    const iommu = first.iommu ?? expect.fail('no domain');
-    const second = new Device(b.sim, { name: 'b', coherency: b.machine.coherency, coherent: false, iommu });
+    const second = b.device('b', { iommu: first.iommuGroup ?? expect.fail('no group') });
     const [one, two] = [b.scattered(1), b.scattered(1)];
     dmaMapSgtable(first, one, 'bidirectional');
     dmaMapSgtable(second, two, 'bidirectional');
@@ -193,7 +228,7 @@ describe('a mapping behind an IOMMU that fails', () => {
   it('takes everything back whichever table page is missing, and works again when there are pages', () => {
     const attempts: string[] = [];
     for (let failing = 0; attempts.at(-1) !== 'mapped' && failing < 10; failing++) {
-      const b = bench();
+      const b = bench({ dmaDebug: false });
       const { memory } = b.machine;
       const device = b.device('cam', { iommu: true });
       const at = [0, 8, 16].map((mib) => physAddr(0x1000_0000 + mib * MIB + PAGE_SIZE));
@@ -237,47 +272,26 @@ describe('unmapping behind an IOMMU', () => {
     expect(b.machine.iommu?.iotlb.size).toBe(0);
   });
 
-  it('leaves a device its old way to memory until the flush where the domain does not invalidate', () => {
-    const b = bench();
-    const device = b.device('cam', { iommu: true });
-    const { domain } = device.iommu ?? expect.fail('no domain');
-    domain.invalidateOnUnmap = false;
-    const sgt = b.scattered(2);
-    const phys = sgt.physAddress(0);
-    dmaMapSgtable(device, sgt, 'from-device');
-    const address = sgt.dmaAddress(0);
-    device.port.write(address, pattern(16), 0, 16);
-    dmaUnmapSgtable(device, sgt, 'from-device');
-
-    expect(device.port.write(address, pattern(16, 2), 0, 16)).toBe(16);
-    const late = new Uint8Array(16);
-    b.machine.memory.read(phys, late, 0, 16);
-    expect(late).toEqual(pattern(16, 2));
-    expect(device.port.write(dmaAddr(address + PAGE_SIZE), pattern(16), 0, 16)).toBe(0);
-
-    domain.flushIotlbAll();
-    expect(device.port.write(address, pattern(16, 3), 0, 16)).toBe(0);
-    expect(device.port.faults.map(({ reason }) => reason)).toEqual(['unmapped', 'unmapped']);
-  });
-
   it('unmaps all parts between gaps', () => {
     const b = bench();
     const device = b.device('cam', { iommu: true, segBoundaryBytes: 2 * PAGE_SIZE });
     const sgt = table(b.scatteredPages(3), [0, 0, PAGE_SIZE], [1, 0, 2 * PAGE_SIZE], [2, 4, 1]);
     dmaMapSgtable(device, sgt, 'bidirectional');
     dmaUnmapSgtable(device, sgt, 'bidirectional');
-    expect([...(device.iommu?.domain.pgtable.leaves() ?? [])]).toEqual([]);
+    expect([...domainOf(device).pgtable.leaves()]).toEqual([]);
   });
 
   it('tells when a part was unmapped behind its back, and unmaps the rest', () => {
     const b = bench();
     const device = b.device('cam', { iommu: true });
-    const { domain } = device.iommu ?? expect.fail('no domain');
+    const domain = domainOf(device);
     const sgt = b.scattered(4);
     dmaMapSgtable(device, sgt, 'bidirectional');
     const [leaf] = [...domain.pgtable.leaves()];
     domain.unmap(leaf?.iova ?? expect.fail('no leaf'), PAGE_SIZE);
-    expect(() => dmaUnmapSgtable(device, sgt, 'bidirectional')).toThrow(invariant('4096 bytes from 0xffffc000 of cam'));
+    expect(() => dmaUnmapSgtable(device, sgt, 'bidirectional')).toThrow(
+      invariant(`4096 bytes from 0xffffc000 of ${domain.name}`),
+    );
     expect(sgt.nents).toBe(0);
   });
 });
@@ -295,7 +309,7 @@ describe('the addresses of a mapping', () => {
   });
 
   it('lead a device to the bytes at the extents, in order, whatever they look like', () => {
-    const b = bench();
+    const b = bench({ dmaDebug: false });
     const port = { maxSegmentSizeBytes: 8 * KIB, segBoundaryBytes: 16 * KIB };
     const devices = [
       b.device('direct'),
@@ -318,7 +332,7 @@ describe('the addresses of a mapping', () => {
         for (const { address, length } of sgt.segments()) {
           const last = address + length - 1;
           const { segBoundaryBytes } = device;
-          if (device.iommu !== null && length <= segBoundaryBytes && parts.every((p) => p.length < 4096)) {
+          if (device.iommuGroup !== null && length <= segBoundaryBytes && parts.every((p) => p.length < 4096)) {
             expect(Math.floor(last / segBoundaryBytes)).toBe(Math.floor(address / segBoundaryBytes));
           }
           read += device.port.read(address, seen, read, length);
@@ -332,6 +346,14 @@ describe('the addresses of a mapping', () => {
     );
   });
 });
+
+function domainOf(device: Device): IommuDomain {
+  return device.iommuGroup?.defaultDomain ?? expect.fail('no domain');
+}
+
+function cookieOf(device: Device): IommuDmaCookie {
+  return domainOf(device).cookie ?? expect.fail('no cookie');
+}
 
 /** Extents that lie one behind the other in memory, with gaps. */
 function laidOut(

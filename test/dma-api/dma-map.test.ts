@@ -3,13 +3,18 @@ import { PAGE_SIZE, physAddr } from '../../src/base/addr.ts';
 import type { Accessor } from '../../src/base/hazards.ts';
 import type { DmaDirection } from '../../src/dma-api/direction.ts';
 import {
+  dmaMapSg,
   dmaMapSgtable,
+  dmaSyncSgForCpu,
+  dmaSyncSgForDevice,
   dmaSyncSgtableForCpu,
   dmaSyncSgtableForDevice,
+  dmaUnmapSg,
   dmaUnmapSgtable,
 } from '../../src/dma-api/dma-map.ts';
 import { SgTable } from '../../src/dma-api/sg-table.ts';
-import { type Bench, bench, invariant, pattern } from '../bench.ts';
+import { type Bench, bench, errno, invariant, pattern } from '../bench.ts';
+import { rangesInUse } from '../iova-use.ts';
 
 const LINES_PER_PAGE = PAGE_SIZE / 64;
 const APP: Accessor = { name: 'app', kind: 'cpu', via: 'test', beforeRead: 'begin', afterWrite: 'end' };
@@ -125,7 +130,7 @@ describe('the cache maintenance of a mapping', () => {
   });
 
   it('costs each line of the buffer and a barrier an extent', () => {
-    const b = bench();
+    const b = bench({ dmaDebug: false });
     const device = b.device('cam');
     const sgt = b.scattered(2);
     const step = (body: () => void): number => {
@@ -215,7 +220,7 @@ describe('a table', () => {
     for (const device of [cam, gpu]) {
       expect(() => dmaMapSgtable(device, sgt, 'to-device')).toThrow(invariant('mapped for cam already'));
     }
-    expect([sgt.nents, cam.iommu?.mappings.size, gpu.iommu?.mappings.size]).toEqual([1, 1, 0]);
+    expect([sgt.nents, rangesInUse(cam), rangesInUse(gpu)]).toEqual([1, 1, 0]);
     dmaUnmapSgtable(cam, sgt, 'to-device');
   });
 
@@ -224,7 +229,7 @@ describe('a table', () => {
     ['dmaSyncSgtableForCpu', dmaSyncSgtableForCpu],
     ['dmaSyncSgtableForDevice', dmaSyncSgtableForDevice],
   ])('is refused by %s for a device it is not mapped for, and nothing happens', (name, call) => {
-    const b = bench();
+    const b = bench({ dmaDebug: false });
     const [cam, gpu] = [b.device('cam'), b.device('gpu')];
     const sgt = b.scattered(1);
     expect(() => call(cam, sgt, 'from-device')).toThrow(
@@ -238,6 +243,22 @@ describe('a table', () => {
     expect(() => call(cam, sgt, 'from-device')).toThrow(invariant('mapped for nobody'));
   });
 
+  it.each([
+    ['dmaUnmapSgtable', dmaUnmapSgtable, 'dma-debug.free-not-mapped'],
+    ['dmaSyncSgtableForCpu', dmaSyncSgtableForCpu, 'dma-debug.sync-not-mapped'],
+    ['dmaSyncSgtableForDevice', dmaSyncSgtableForDevice, 'dma-debug.sync-not-mapped'],
+  ])('is a hazard of %s for such a device where calls are checked, and nothing happens', (_name, call, hazard) => {
+    const b = bench();
+    const [cam, gpu] = [b.device('cam'), b.device('gpu')];
+    const sgt = b.scattered(1);
+    dmaMapSgtable(cam, sgt, 'from-device');
+    const before = b.count('cache.maintain');
+    expect(() => call(gpu, sgt, 'from-device')).toThrow(expect.objectContaining({ hazard }));
+    expect([b.count('cache.maintain'), sgt.nents]).toEqual([before, 1]);
+    dmaUnmapSgtable(cam, sgt, 'from-device');
+    expect(() => call(cam, sgt, 'from-device')).toThrow(expect.objectContaining({ hazard }));
+  });
+
   it('can be mapped again after the unmap, for another device', () => {
     const b = bench();
     const [cam, gpu] = [b.device('cam'), b.device('gpu', { iommu: true })];
@@ -247,5 +268,76 @@ describe('a table', () => {
       expect(sgt.nents).toBe(device === cam ? 2 : 1);
       dmaUnmapSgtable(device, sgt, 'bidirectional');
     }
+  });
+});
+
+describe('dmaMapSg', () => {
+  it('answers how many segments the list became', () => {
+    const b = bench();
+    const [cam, gpu] = [b.device('cam'), b.device('gpu', { iommu: true })];
+    for (const [device, segments] of [
+      [cam, 3],
+      [gpu, 1],
+    ] as const) {
+      const sgt = b.scattered(3);
+      expect([dmaMapSg(device, sgt, 'bidirectional'), sgt.nents]).toEqual([segments, segments]);
+      dmaUnmapSg(device, sgt, 'bidirectional');
+      expect(sgt.nents).toBe(0);
+    }
+  });
+
+  it('maps the first entries only, syncs and unmaps those, and leaves the others alone', () => {
+    const b = bench();
+    const device = b.device('cam');
+    const sgt = b.scattered(3);
+    expect(dmaMapSg(device, sgt, 'from-device', {}, 2)).toBe(2);
+    expect(sgt.segments()).toEqual(
+      sgt
+        .extents()
+        .slice(0, 2)
+        .map(({ phys, length }) => ({ address: phys, length })),
+    );
+    const seen = maintenanceOf(b);
+    dmaSyncSgForCpu(device, sgt, 'from-device');
+    dmaSyncSgForDevice(device, sgt, 'from-device', 2);
+    dmaUnmapSg(device, sgt, 'from-device', {}, 2);
+    expect(seen).toEqual(['invalidate 64', 'invalidate 64', 'clean 64', 'clean 64', 'invalidate 64', 'invalidate 64']);
+    dmaMapSgtable(device, sgt, 'to-device');
+    expect(sgt.nents).toBe(3);
+    dmaUnmapSgtable(device, sgt, 'to-device');
+  });
+
+  it('answers 0 where dmaMapSgtable throws, and nothing is mapped', () => {
+    const b = bench();
+    const device = b.device('cam', { dmaMaskBits: 24 });
+    const sgt = b.scattered(2);
+    expect(dmaMapSg(device, sgt, 'to-device')).toBe(0);
+    expect(() => dmaMapSgtable(device, sgt, 'to-device')).toThrow(errno('EIO'));
+    expect([sgt.nents, b.count('dma.map')]).toEqual([0, 0]);
+  });
+
+  it.each([0, -1, 3, 1.5, Number.NaN])('refuses %s of two entries, and names the argument', (entries) => {
+    const b = bench();
+    const device = b.device('cam');
+    const sgt = b.scattered(2);
+    const text = invariant('entries');
+    expect(() => dmaMapSg(device, sgt, 'to-device', {}, entries)).toThrow(text);
+    expect(() => dmaUnmapSg(device, sgt, 'to-device', {}, entries)).toThrow(text);
+    expect(() => dmaSyncSgForCpu(device, sgt, 'to-device', entries)).toThrow(text);
+    expect(() => dmaSyncSgForDevice(device, sgt, 'to-device', entries)).toThrow(text);
+    expect(sgt.nents).toBe(0);
+  });
+});
+
+describe('a call of the DMA API', () => {
+  it.each(['sideways', '', 'TO-DEVICE', undefined])('refuses direction %s, and names the argument', (word) => {
+    const b = bench();
+    const device = b.device('cam');
+    const sgt = b.scattered(1);
+    const dir = word as unknown as DmaDirection;
+    for (const call of [dmaMapSgtable, dmaUnmapSgtable, dmaSyncSgtableForCpu, dmaSyncSgtableForDevice]) {
+      expect(() => call(device, sgt, dir)).toThrow(invariant(`${call.name}: dir`));
+    }
+    expect(sgt.nents).toBe(0);
   });
 });

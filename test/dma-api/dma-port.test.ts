@@ -88,10 +88,10 @@ describe('DmaPort', () => {
 
   it("tells the IOMMU's fault handler at the instant of the access", () => {
     const b = bench();
-    withMapping(b, 1, ({ port, iommu }) => {
+    withMapping(b, 1, ({ port, iommuGroup }) => {
       const seen: string[] = [];
-      if (iommu !== null) {
-        iommu.domain.faultHandler = ({ device, access, reason }) => {
+      if (iommuGroup?.domain) {
+        iommuGroup.domain.faultHandler = ({ device, access, reason }) => {
           seen.push(`${device} ${access} ${reason} at ${b.sim.now}`);
           return undefined;
         };
@@ -227,7 +227,7 @@ describe('DmaPort and the CPU caches', () => {
   });
 
   it('reports one stale read for all extents of an access, after all of it is done', () => {
-    const b = bench({ hazards: 'throw' });
+    const b = bench({ hazards: 'throw', dmaDebug: false });
     withMapping(b, 3, ({ port }, sgt) => {
       for (const extent of [0, 1]) write(b, sgt, extent, 9);
       b.machine.memory.fill(sgt.physAddress(2), 64, 5);

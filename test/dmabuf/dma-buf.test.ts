@@ -3,8 +3,9 @@ import { physToPfn } from '../../src/base/addr.ts';
 import { ErrnoError } from '../../src/base/errors.ts';
 import type { DmaDirection } from '../../src/dma-api/direction.ts';
 import { dmaMapSgtable } from '../../src/dma-api/dma-map.ts';
-import { type DmaBuf, type DmaBufExportInfo, exportDmaBuf } from '../../src/dmabuf/dma-buf.ts';
+import { type DmaBuf, exportDmaBuf } from '../../src/dmabuf/dma-buf.ts';
 import type { DmaBufAttachment } from '../../src/dmabuf/dma-buf-attachment.ts';
+import type { DmaBufExportInfo } from '../../src/dmabuf/dma-buf-export.ts';
 import type { DmaBufOps } from '../../src/dmabuf/dma-buf-ops.ts';
 import { DmaResvUsage } from '../../src/dmabuf/dma-resv.ts';
 import type { Op } from '../../src/sim/op.ts';
@@ -35,10 +36,14 @@ describe('exportDmaBuf', () => {
     ['ops.mapDmaBuf is missing', { ops: undefined }],
     ['priv is missing', { priv: null }],
     ['priv is missing', { priv: undefined }],
+    ['ops.pin and ops.unpin', { ops: { ...ops, pin() {} } }],
+    ['ops.pin and ops.unpin', { ops: { ...ops, unpin() {} } }],
+    ['ops.cacheSgtMapping', { ops: { ...ops, cacheSgtMapping: true, pin() {}, unpin() {} } }],
     ['sizeBytes: -1', { sizeBytes: -1 }],
+    ['sizeBytes: 184467', { sizeBytes: 2 ** 64 + 4096 }],
     ['sizeBytes: 1.5', { sizeBytes: 1.5 }],
     ['sizeBytes: NaN', { sizeBytes: Number.NaN }],
-  ])('answers EINVAL and exports nothing: %s', (message, change) => {
+  ])('CORE-01: answers EINVAL and exports nothing: %s', (message, change) => {
     const b = bench();
     expect(() => exportDmaBuf(b.sim, info(change))).toThrow(errno('EINVAL'));
     expect(() => exportDmaBuf(b.sim, info(change))).toThrow(message);
@@ -229,8 +234,8 @@ describe('DmaBuf.attach and detach', () => {
   it('must not be called with the reservation lock held', () => {
     const b = bench();
     const [buf, device] = [b.fakeBuffer(), b.device('cam')];
-    expect(() => b.sim.run(() => buf.resv.withLock(() => buf.attach(device)))).toThrow(invariant('resv(fake)'));
-    expect([buf.attachments.length, ...buf.priv.calls]).toEqual([0, 'attach cam', 'detach cam']);
+    expect(() => b.sim.run(() => buf.resv.withLock(() => buf.attach(device)))).toThrow('resv.held: attach of fake');
+    expect([buf.attachments.length, ...buf.priv.calls]).toEqual([0]);
     buf.put();
   });
 });
@@ -247,33 +252,16 @@ describe('DmaBufAttachment.map', () => {
         yield* two.mapUnlocked('to-device'),
       ];
       expect(new Set([first, second, third]).size).toBe(3);
-      expect([Number(first.dmaAddress(0)), second.dmaAddress(0) < 2 ** 32]).toEqual([first.physAddress(0), true]);
+      expect([Number(first.dmaAddress(0)), second.dmaAddress(0) < 2 ** 32]).toEqual([
+        buf.priv.memory.physAddress(0),
+        true,
+      ]);
       expect(second.dmaAddress(0)).not.toBe(third.dmaAddress(0));
       expect([...two.mappings.values()]).toEqual(['to-device', 'to-device']);
       yield* one.unmapUnlocked(first, 'from-device');
       for (const sgt of [second, third]) yield* two.unmapUnlocked(sgt, 'to-device');
       for (const att of [one, two]) yield* buf.detach(att);
     });
-    buf.put();
-  });
-
-  it('demands the reservation lock, and so does unmap', () => {
-    const b = bench();
-    const [buf, device] = [b.fakeBuffer(), b.device('cam')];
-    b.sim.run(function* () {
-      const att = yield* buf.attach(device);
-      const sgt = yield* buf.resv.withLock(() => att.map('to-device'));
-      for (const use of [() => att.map('to-device'), () => att.unmap(sgt, 'to-device')]) {
-        expect(yield* thrown(use())).toMatchObject({
-          name: 'InvariantError',
-          message: expect.stringContaining('resv(fake)'),
-        });
-      }
-      expect([...att.mappings.keys()]).toEqual([sgt]);
-      yield* buf.resv.withLock(() => att.unmap(sgt, 'to-device'));
-      yield* buf.detach(att);
-    });
-    expect(buf.priv.calls).toEqual(['attach cam', 'map cam to-device', 'unmap cam to-device', 'detach cam']);
     buf.put();
   });
 
@@ -303,7 +291,7 @@ describe('DmaBufAttachment.map', () => {
     buf.put();
   });
 
-  it('catches an exporter that gives one table to two mappings, of one attachment or of two', () => {
+  it('A-04: catches an exporter that gives one table to two mappings, of one attachment or of two', () => {
     for (const same of [true, false]) {
       const b = bench({ atRest: false });
       const buf = b.fakeBuffer({
@@ -319,8 +307,9 @@ describe('DmaBufAttachment.map', () => {
         const second = same ? first : yield* buf.attach(gpu);
         yield* first.mapUnlocked('to-device');
         const error = yield* thrown(second.mapUnlocked('to-device'));
-        expect(error).toEqual(invariant('fake: its exporter gave one table to two mappings'));
-        expect([first.mappings.size, buf.resv.isLocked]).toEqual([1, false]);
+        const facts = { buf: 'fake', exporter: 'fake', devices: ['cam', second.dev.name] };
+        expect(error).toMatchObject({ hazard: 'dmabuf.shared-table', facts });
+        expect([first.mappings.size, second.mappings.size, buf.resv.isLocked]).toEqual([1, same ? 1 : 0, false]);
       });
     }
   });
@@ -364,10 +353,10 @@ describe('DmaBufAttachment.map', () => {
     });
     const task = b.sim.spawn('importer', () => att.mapUnlocked('to-device'));
     b.sim.runUntil(50);
-    expect([att.mappings.size, buf.resv.isLocked]).toEqual([1, true]);
+    expect([att.tables.size, buf.resv.isLocked]).toEqual([1, true]);
     task.kill();
     b.sim.run(() => task.exit);
-    expect([att.mappings.size, buf.resv.isLocked, buf.priv.calls.at(-1)]).toEqual([0, false, 'unmap cam to-device']);
+    expect([att.tables.size, buf.resv.isLocked, buf.priv.calls.at(-1)]).toEqual([0, false, 'unmap cam to-device']);
     b.sim.run(() => buf.detach(att));
     buf.put();
   });
@@ -413,7 +402,7 @@ describe('DmaBufAttachment.unmap', () => {
       const [one, two] = [yield* buf.attach(cam), yield* buf.attach(gpu)];
       const [mine, foreign] = [yield* one.mapUnlocked('to-device'), yield* two.mapUnlocked('to-device')];
       yield* failing('EINVAL', one.unmapUnlocked(foreign, 'to-device'));
-      yield* failing('EINVAL', one.unmapUnlocked(mine.clone(), 'to-device'));
+      yield* failing('EINVAL', one.unmapUnlocked(buf.priv.memory.clone(), 'to-device'));
       for (const dir of ['from-device', 'bidirectional'] as const)
         yield* failing('EINVAL', one.unmapUnlocked(mine, dir));
       expect([one.mappings.size, two.mappings.size, mine.nents, foreign.nents, buf.resv.isLocked]).toEqual([

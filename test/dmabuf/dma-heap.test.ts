@@ -249,3 +249,33 @@ describe('a CPU bracket of a heap buffer', () => {
     buf.put();
   });
 });
+
+describe('a dynamic importer of a heap buffer', () => {
+  it('is synced by CPU brackets although it maps nothing itself: the table it got at attach counts', () => {
+    const b = bench();
+    const buf = b.machine.systemHeap.alloc(PAGE_SIZE, 'frame');
+    b.sim.run(function* () {
+      const att = yield* buf.dynamicAttach(b.device('cam'), { moveNotify: () => undefined });
+      yield* buf.beginCpuAccess('from-device');
+      yield* buf.endCpuAccess('from-device');
+      expect([b.count('dma.sync'), att.mappings.size, att.tables.size]).toEqual([2, 0, 1]);
+      yield* buf.detach(att);
+    });
+    buf.put();
+  });
+});
+
+describe('the kernel', () => {
+  it('IGD-08 export_vmap: maps a fresh heap buffer whole, and every user gets the same', () => {
+    const b = bench();
+    const buf = b.machine.systemHeap.alloc(3 * PAGE_SIZE, 'frame');
+    b.sim.run(function* () {
+      const maps = [yield* buf.vmap(), yield* buf.vmap()] as const;
+      expect(maps[0]).toBe(maps[1]);
+      expect(maps[0].extents.reduce((sum, { length }) => sum + length, 0)).toBe(3 * PAGE_SIZE);
+      expect(bytesOf(b, buf).every((byte) => byte === 0)).toBe(true);
+      for (const map of maps) yield* buf.vunmap(map);
+    });
+    buf.put();
+  });
+});

@@ -3,7 +3,6 @@ import { iova, physAddr } from '../../src/base/addr.ts';
 import { GIB, MIB } from '../../src/base/units.ts';
 import { IommuProt, type IoPgtableConfig, IoPgtableLeaf } from '../../src/iommu/io-pgtable.ts';
 import { buildPgtable, EEXIST, ERANGE, RW } from './pgtable-fixture.ts';
-import { expectMapModel } from './pgtable-model.ts';
 
 const CONFIG: IoPgtableConfig = { pgsizeBitmap: 0x4020_1000, ias: 39, oas: 40, coherentWalk: true, quirks: [] };
 
@@ -80,12 +79,5 @@ describe('ARM_MALI_LPAE configuration', () => {
 
   it('takes any output size up to 40 bits, since no register says it', () => {
     expect(build({ oas: 33 }).table.oas).toBe(33);
-  });
-});
-
-describe('ARM_MALI_LPAE against a model', () => {
-  it('translates as a Map of pages does, and gives every table page back', () => {
-    const region = { granuleBytes: 4096, pagesPerBlock: 512, base: 3 * GIB - 12 * MIB };
-    expectMapModel({ format: 'ARM_MALI_LPAE', config: CONFIG, ...region }, 20);
   });
 });

@@ -4,7 +4,6 @@ import { GIB, KIB, MIB } from '../../src/base/units.ts';
 import { IommuProt, type IoPgtableConfig, IoPgtableLeaf } from '../../src/iommu/io-pgtable.ts';
 import { FrameCounter } from './frame-counter.ts';
 import { buildPgtable, EEXIST, ERANGE, RW } from './pgtable-fixture.ts';
-import { expectMapModel } from './pgtable-model.ts';
 
 const CONFIG: IoPgtableConfig = { pgsizeBitmap: 0x4020_1000, ias: 48, oas: 48, coherentWalk: true, quirks: [] };
 
@@ -145,20 +144,5 @@ describe('ARM_64_LPAE_S2 configuration', () => {
     expect(table.mapPages(iova(0), physAddr(0), GIB, 1, RW)).toBe(0);
     expect(table.mapPages(iova(4096), physAddr(0), 4096, 1, RW)).toBe(EEXIST);
     expect(table.warnings).toBe(3);
-  });
-});
-
-describe('ARM_64_LPAE_S2 against a model', () => {
-  const title = 'translates as a Map of pages does, and gives every table page back';
-  it(`${title}, with concatenated tables`, () => {
-    const config = { ...CONFIG, ias: 42 };
-    const region = { granuleBytes: 4096, pagesPerBlock: 512, base: 5 * 512 * GIB - 12 * MIB };
-    expectMapModel({ format: 'ARM_64_LPAE_S2', config, ...region }, 20);
-  });
-
-  it(`${title}, with the 16 KiB granule`, () => {
-    const config = { ...CONFIG, pgsizeBitmap: 0x200_4000 };
-    const region = { granuleBytes: 16 * KIB, pagesPerBlock: 2048, base: 2 ** 47 - 3 * 32 * MIB };
-    expectMapModel({ format: 'ARM_64_LPAE_S2', config, ...region }, 8);
   });
 });

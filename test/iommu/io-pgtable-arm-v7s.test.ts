@@ -1,12 +1,10 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { iova, pfn, physAddr } from '../../src/base/addr.ts';
 import { GIB, KIB, MIB } from '../../src/base/units.ts';
 import { IommuProt, type IoPgtableConfig, IoPgtableLeaf, type TablePages } from '../../src/iommu/io-pgtable.ts';
 import { IotlbGather } from '../../src/iommu/iotlb-gather.ts';
 import { FrameCounter } from './frame-counter.ts';
-import { buildPgtable, EEXIST, EINVAL, ENOMEM, ERANGE, RW } from './pgtable-fixture.ts';
-import { mappedBytes } from './pgtable-model.ts';
+import { buildPgtable, EEXIST, EINVAL, ENOMEM, ERANGE, mappedBytes, RW } from './pgtable-fixture.ts';
 
 const CONFIG: IoPgtableConfig = { pgsizeBitmap: 0x111_1000, ias: 32, oas: 32, coherentWalk: true, quirks: [] };
 const MTK = { quirks: ['ARM_MTK_EXT', 'NO_PERMS'], ias: 34, oas: 35 } as const;
@@ -326,75 +324,5 @@ describe('ARM_V7S configuration', () => {
     table.check();
     table.free();
     expect(pages.outstanding).toBe(0);
-  });
-});
-
-describe('ARM_V7S against a model', () => {
-  const PAGES = 2 * 16 * 256;
-  const BASE = 0x3f00_0000;
-  const SIZES = [4 * KIB, 64 * KIB, MIB, 16 * MIB];
-  const mapping = fc.record({
-    kind: fc.constant('map' as const),
-    pgsize: fc.constantFrom(...SIZES),
-    page: fc.nat(PAGES - 1),
-    count: fc.integer({ min: 1, max: 40 }),
-    frame: fc.integer({ min: 4096, max: 2 ** 19 }),
-  });
-  const unmapping = fc.record({
-    kind: fc.constant('unmap' as const),
-    page: fc.nat(PAGES - 1),
-    count: fc.integer({ min: 1, max: 300 }),
-  });
-
-  it('translates as a Map of pages does when sections are unmapped whole, and gives every table back', () => {
-    fc.assert(
-      fc.property(fc.array(fc.oneof(mapping, unmapping), { maxLength: 40 }), (steps) => {
-        const { table, pages, gather } = build();
-        const model = new Map<number, number>();
-        /** First pages of MiBs that a section maps. */
-        const sections = new Set<number>();
-        const at = (page: number, offset = 0) => iova(BASE + page * 4096 + offset);
-        const mib = (page: number) => page - (page % 256);
-        for (const step of steps) {
-          if (step.kind === 'map') {
-            const each = step.pgsize / 4096;
-            const first = step.page - (step.page % each);
-            const frame = step.frame - (step.frame % each);
-            const count = Math.min(step.count, (PAGES - first) / each);
-            const ret = table.mapPages(at(first), physAddr(frame * 4096), step.pgsize, count, RW);
-            expect(ret === 0 ? table.mapped : ret).toBe(ret === 0 ? count * step.pgsize : EEXIST);
-            for (let i = 0; i < table.mapped / 4096; i++) {
-              if (step.pgsize < MIB) expect(model.has(first + i)).toBe(false);
-              else sections.add(mib(first + i));
-              model.set(first + i, frame + i);
-            }
-            // A section replaces the tables in its way, also in front of the one that stops it.
-            if (ret !== 0) for (const page of model.keys()) if (table.iovaToPhys(at(page)) === 0) model.delete(page);
-          } else if (model.size > 0) {
-            let page = step.page;
-            while (!model.has(page)) page = (page + 1) % PAGES;
-            if (sections.has(mib(page))) {
-              expect(table.unmapPages(at(mib(page)), MIB, 1, gather)).toBe(MIB);
-              sections.delete(mib(page));
-              for (let i = 0; i < 256; i++) model.delete(mib(page) + i);
-            } else {
-              let count = 0;
-              while (count < step.count && model.has(page + count) && !sections.has(mib(page + count))) count++;
-              expect(table.unmapPages(at(page), 4096, count, gather)).toBe(count * 4096);
-              for (let i = 0; i < count; i++) model.delete(page + i);
-            }
-          }
-          table.check();
-        }
-        for (let page = 0; page < PAGES; page += 3) {
-          const frame = model.get(page);
-          expect(table.iovaToPhys(at(page, 12))).toBe(frame === undefined ? 0 : frame * 4096 + 12);
-        }
-        expect(mappedBytes(table)).toBe(model.size * 4096);
-        table.free();
-        expect(pages.outstanding).toBe(0);
-      }),
-      { numRuns: 40 },
-    );
   });
 });

@@ -5,7 +5,6 @@ import { IommuProt, type IoPgtableConfig, IoPgtableLeaf } from '../../src/iommu/
 import { IotlbGather } from '../../src/iommu/iotlb-gather.ts';
 import { FrameCounter } from './frame-counter.ts';
 import { buildPgtable, EEXIST, EINVAL, ENOMEM, ERANGE, RW } from './pgtable-fixture.ts';
-import { expectMapModel } from './pgtable-model.ts';
 
 const CONFIG: IoPgtableConfig = { pgsizeBitmap: 0x4020_1000, ias: 48, oas: 48, coherentWalk: true, quirks: [] };
 
@@ -282,13 +281,5 @@ describe('ARM_64_LPAE_S1 configuration', () => {
   it('keeps walks out of the caches when they are not coherent', () => {
     const { table } = build({ coherentWalk: false, quirks: ['ARM_OUTER_WBWA'] });
     expect(table.registers.tcr).toMatchObject({ sh: 2, orgn: 1, irgn: 0 });
-  });
-});
-
-describe('ARM_64_LPAE_S1 against a model', () => {
-  it('translates as a Map of pages does after any sequence of maps and unmaps, and gives every table page back', () => {
-    const config = { ...CONFIG, ias: 39 };
-    const region = { granuleBytes: 4096, pagesPerBlock: 512, base: 0x7f_c000_0000 - 12 * MIB };
-    expectMapModel({ format: 'ARM_64_LPAE_S1', config, ...region }, 50);
   });
 });

@@ -81,6 +81,15 @@ describe('IommuDomain.map', () => {
     expect(leafSizes(domain)).toEqual([]);
   });
 
+  it('is not seen by a trace when it fails, nor is what it takes back', () => {
+    const { sim, domain } = bench();
+    domain.map(iova(4 * MIB), physAddr(0), 4096, RW);
+    const kinds: string[] = [];
+    sim.trace.onAny((event) => void kinds.push(event.kind));
+    expect(() => domain.map(iova(MIB), physAddr(MIB), 4 * MIB, RW)).toThrow(/EEXIST/);
+    expect(kinds.filter((kind) => kind !== 'iommu.flush')).toEqual([]);
+  });
+
   it('maps physical address 0 so that it can be told from a hole', () => {
     const { domain } = bench();
     domain.map(iova(4096), physAddr(0), 4096, RW);
@@ -301,5 +310,137 @@ describe('IommuDomain against a model', () => {
       }),
       { numRuns: 40 },
     );
+  });
+});
+
+function extents(...list: readonly (readonly [phys: number, length: number])[]) {
+  return {
+    origNents: list.length,
+    physAddress: (i: number) => physAddr(list[i]?.[0] ?? 0),
+    length: (i: number) => list[i]?.[1] ?? 0,
+  };
+}
+
+describe('IommuDomain.mapSg', () => {
+  it('maps extents one behind the other, and those that follow each other in memory as one', () => {
+    const { sim, domain } = bench();
+    const maps: TraceEvent[] = [];
+    sim.trace.on('iommu.map', (event) => void maps.push(event));
+    const sg = extents([0x8000, 0x800], [0x8800, 0x1800], [0x20000, 0x2000]);
+    expect(domain.mapSg(iova(0x10000), sg, RW)).toBe(0x4000);
+    expect([0x11fff, 0x12000].map((at) => domain.iovaToPhys(iova(at)))).toEqual([0x9fff, 0x20000]);
+    expect(maps).toMatchObject([{ bytes: 0x2000 }, { bytes: 0x2000 }]);
+  });
+
+  it('leaves nothing mapped when one of them begins or ends inside a page', () => {
+    const { domain } = bench();
+    const sg = extents([0x8000, 0x1000], [0x20000, 0x1000], [0x30100, 0x1000]);
+    expect(() => domain.mapSg(iova(0x10000), sg, RW)).toThrow(/EINVAL/);
+    expect(leafSizes(domain)).toEqual([]);
+    expect(() => domain.mapSg(iova(0x10000), extents([0x8000, 0x1800]), RW)).toThrow(/EINVAL/);
+  });
+});
+
+describe('IommuDomain invalidation', () => {
+  it('counts how often each of the two callbacks ran, empty gathers included', () => {
+    const { iommu, domain } = bench();
+    domain.map(iova(0), physAddr(0), 0x4000, RW);
+    domain.unmap(iova(0), 0x1000);
+    domain.unmap(iova(0), 0x1000);
+    domain.unmapFast(iova(0x1000), 0x1000, new IotlbGather(true));
+    domain.flushIotlbAll();
+    expect([domain.iotlbSyncCount, domain.flushIotlbAllCount]).toEqual([2, 1]);
+    const other = new IommuDomain(iommu);
+    other.flushIotlbAll();
+    other.free();
+    expect([iommu.iotlbSyncCount, iommu.flushIotlbAllCount]).toEqual([2, 2]);
+  });
+
+  it('of a range takes the power of two around it with it where commands can say no more', () => {
+    const { iommu, domain } = bench({ rangeInvalidation: 'power-of-two' });
+    const out = new Translation('gpu0');
+    domain.map(iova(0), physAddr(0), 0x8000, RW);
+    for (let at = 0; at < 0x8000; at += 0x1000) iommu.translate(domain, iova(at), 'read', out);
+    domain.unmap(iova(0x5000), 0x2000);
+    expect([...iommu.iotlb.entries()].map((entry) => entry.iova)).toEqual([0, 0x1000, 0x2000, 0x3000]);
+  });
+
+  it('is done for what is mapped, too, in caching mode', () => {
+    const { iommu, domain } = bench({ cachingMode: true });
+    domain.map(iova(0), physAddr(0), 0x1000, RW);
+    expect(iommu.iotlb.invalidations).toBe(1);
+  });
+});
+
+describe('IommuDomain of VT-d', () => {
+  const vtd = { format: 'INTEL_VTD_S2' } as const;
+
+  it('answers EFAULT beyond the input range, before it looks at the rights', () => {
+    const { domain } = bench({ ...vtd, ias: 39 });
+    expect(() => domain.map(iova(2 ** 39 - 4096), physAddr(0), 8192, 0)).toThrow(/EFAULT/);
+    expect(leafSizes(domain)).toEqual([]);
+  });
+
+  it('gives tables back with the invalidation that ends them', () => {
+    const { domain, pages } = bench(vtd);
+    const root = pages.outstanding;
+    domain.map(iova(0), physAddr(4096), 2 * MIB, RW);
+    domain.unmap(iova(0), 2 * MIB);
+    expect(pages.outstanding).toBe(root + 2);
+    domain.invalidateOnUnmap = false;
+    domain.map(iova(0), physAddr(4096), 2 * MIB, RW);
+    domain.unmap(iova(0), 2 * MIB);
+    expect(pages.outstanding).toBe(root + 3);
+    domain.flushIotlbAll();
+    expect(pages.outstanding).toBe(root + 2);
+    const gather = new IotlbGather(true);
+    domain.map(iova(0), physAddr(4096), 2 * MIB, RW);
+    domain.unmapFast(iova(0), 2 * MIB, gather);
+    domain.flushIotlbAll();
+    expect(pages.outstanding).toBe(root + 3);
+    gather.takeTables()?.release();
+    domain.free();
+    expect(pages.outstanding).toBe(0);
+  });
+
+  it.each<readonly [hazard: string, call: (domain: IommuDomain) => unknown]>([
+    ['iommu.map-over-superpage', (domain) => domain.map(iova(0), physAddr(0), 4 * MIB, RW)],
+    ['iommu.map-over-superpage', (domain) => domain.map(iova(2 * MIB + 4096), physAddr(0), 4096, RW)],
+    ['iommu.unmap-inside-superpage', (domain) => domain.unmap(iova(2 * MIB + 4096), 4096)],
+    ['iommu.unmap-inside-superpage', (domain) => domain.unmap(iova(2 * MIB - 4096), 8192)],
+    ['iommu.unmap-without-table', (domain) => domain.unmap(iova(GIB), 4096)],
+    ['iommu.unmap-without-table', (domain) => domain.unmap(iova(4 * MIB), MIB)],
+    ['iommu.map-nothing', (domain) => domain.map(iova(0), physAddr(0), 0, RW)],
+  ])('reports %s, which would corrupt the kernel, and changes nothing', (hazard, call) => {
+    const { sim, domain } = bench({ ...vtd, cachingMode: true });
+    domain.map(iova(2 * MIB - 4096), physAddr(0x9000), 4096, RW);
+    domain.map(iova(2 * MIB), physAddr(8 * MIB), 2 * MIB, RW);
+    expect(() => call(domain)).toThrow(hazard);
+    expect(sim.hazards).toMatchObject([{ hazard, domain: 'dom' }]);
+    expect(leafSizes(domain)).toEqual([4096, 2 * MIB]);
+    expect(domain.iotlbSyncCount).toBe(0);
+  });
+
+  it('answers with an error, and 0 bytes, when hazards are only recorded', () => {
+    const iommu = new Iommu(new Simulator({ hazards: 'record' }), { name: 'dmar0', pages: new FrameCounter(), ...vtd });
+    const domain = iommu.allocDomain();
+    domain.map(iova(2 * MIB), physAddr(8 * MIB), 2 * MIB, RW);
+    expect(() => domain.map(iova(0), physAddr(0), 4 * MIB, RW)).toThrow(/EEXIST.*nothing has changed/);
+    expect(domain.unmap(iova(2 * MIB + 4096), 4096)).toBe(0);
+    expect(iommu.sim.hazards.map((facts) => facts.hazard)).toEqual([
+      'iommu.map-over-superpage',
+      'iommu.unmap-inside-superpage',
+    ]);
+    expect(leafSizes(domain)).toEqual([2 * MIB]);
+  });
+
+  it('maps and unmaps whole superpages, and what lies beside them, without a report', () => {
+    const { sim, domain } = bench(vtd);
+    domain.map(iova(2 * MIB - 4096), physAddr(8 * MIB - 4096), 2 * MIB + 8192, RW);
+    expect(leafSizes(domain)).toEqual([4096, 2 * MIB, 4096]);
+    expect(domain.unmap(iova(2 * MIB - 4096), 4096)).toBe(4096);
+    expect(domain.unmap(iova(2 * MIB), MIB)).toBe(2 * MIB);
+    expect(domain.unmap(iova(4 * MIB), 4096)).toBe(4096);
+    expect([leafSizes(domain), sim.hazards]).toEqual([[], []]);
   });
 });

@@ -79,12 +79,14 @@ describe('Iommu faults', () => {
     });
     const fault = {
       device: 'camera0',
+      sourceId: null,
       domain: 'camera0-dma',
       iova: 0x5008,
       access: 'write',
       reason: 'unmapped',
       stage: 1,
       level: 0,
+      isReported: true,
       timeNs: 500,
     };
     expect(out.fault).toEqual(fault);
@@ -113,6 +115,44 @@ describe('Iommu faults', () => {
     domain.map(iova(0x1000), physAddr(0x9000), 0x1000, RW);
     expect(iommu.translate(domain, iova(2 ** 39 + 0x1000), 'read', out)).toBe(false);
     expect(out.fault).toMatchObject({ reason: 'address-size', level: -1 });
+  });
+
+  it('drops an access that a cached entry forbids without a report, where the unit does so, but not one that a walk forbids', () => {
+    const handled: DmaFault[] = [];
+    const { iommu, domain, out } = bench(
+      { onFault: (fault) => void handled.push(fault) },
+      { cachedDenial: 'drop', format: 'INTEL_VTD_S2' },
+    );
+    domain.map(iova(0x1000), physAddr(0x9000), 0x1000, IommuProt.read);
+    expect(iommu.translate(domain, iova(0x1000), 'write', out)).toBe(false);
+    expect([out.fault?.isReported, iommu.faults.take()?.reason]).toEqual([true, 'permission']);
+    iommu.translate(domain, iova(0x1000), 'read', out);
+    expect(iommu.translate(domain, iova(0x1000), 'write', out)).toBe(false);
+    expect(out.fault).toMatchObject({ reason: 'permission', isReported: false });
+    expect([iommu.faults.pending, handled.length]).toEqual([[], 1]);
+  });
+
+  it('records one fault of a requester until it is taken, where the unit collapses them', () => {
+    const handled: DmaFault[] = [];
+    const { iommu, domain } = bench({ onFault: (fault) => void handled.push(fault) }, { collapseFaults: true });
+    const [edu, nic] = [new Translation('edu0', 0x80), new Translation('nic0', 0x100)];
+    for (const at of [0x1000, 0x2000]) {
+      expect(iommu.translate(domain, iova(at), 'write', edu)).toBe(false);
+      expect(edu.fault?.iova).toBe(at);
+    }
+    iommu.translate(domain, iova(0x3000), 'write', nic);
+    expect(iommu.faults.pending.map((fault) => fault.iova)).toEqual([0x1000, 0x3000]);
+    expect([handled.length, iommu.faults.collapsed]).toEqual([2, 1]);
+    iommu.faults.take();
+    iommu.translate(domain, iova(0x4000), 'write', edu);
+    expect(iommu.faults.pending.map((fault) => fault.iova)).toEqual([0x3000, 0x4000]);
+  });
+
+  it('names the requester id of the access', () => {
+    const { iommu, domain } = bench();
+    const out = new Translation('edu0', 0x80);
+    iommu.translate(domain, iova(0), 'read', out);
+    expect(iommu.faults.take()).toMatchObject({ device: 'edu0', sourceId: 0x80 });
   });
 
   it('loses and counts what the event queue has no room for', () => {
@@ -167,5 +207,42 @@ describe('a stale IOTLB entry', () => {
     const next = new IommuDomain(iommu);
     expect(next.asid).toBe(domain.asid);
     expect(iommu.translate(next, iova(0x4000), 'read', out)).toBe(false);
+  });
+});
+
+describe('a context that is not translated', () => {
+  it('of type identity leads every address the unit can drive to itself, without walk or IOTLB', () => {
+    const { iommu, out } = bench({}, { oas: 40 });
+    const domain = iommu.allocDomain({ type: 'identity' });
+    expect(iommu.translate(domain, iova(0x1234), 'write', out)).toBe(true);
+    expect([out.phys, out.runBytes, out.costNs]).toEqual([0x1234, 2 ** 40 - 0x1234, 2]);
+    expect([iommu.iotlb.size, iommu.iotlb.misses, domain.iovaToPhys(iova(0x77))]).toEqual([0, 0, 0x77]);
+    expect(iommu.translate(domain, iova(2 ** 40), 'read', out)).toBe(false);
+    expect(out.fault).toMatchObject({ reason: 'address-size', domain: 'smmu0.identity' });
+    expect(() => domain.map(iova(0), physAddr(0), 4096, RW)).toThrow(/EINVAL/);
+    expect(domain.unmap(iova(0), 4096)).toBe(0);
+    domain.free();
+  });
+
+  it('of type blocked refuses everything as an empty address space does', () => {
+    const { iommu, out } = bench();
+    const domain = iommu.allocDomain({ type: 'blocked' });
+    expect(iommu.translate(domain, iova(0x1000), 'read', out)).toBe(false);
+    expect(out.fault).toMatchObject({ reason: 'unmapped', level: -1, isReported: true });
+    expect(domain.iovaToPhys(iova(0x1000))).toBeNull();
+    domain.free();
+  });
+
+  it('takes no address-space id and no table page', () => {
+    const { iommu, domain } = bench();
+    iommu.allocDomain({ type: 'identity' });
+    iommu.allocDomain({ type: 'blocked' });
+    expect(iommu.allocDomain().asid).toBe(domain.asid + 1);
+  });
+
+  it('that is missing refuses everything with a reason of its own', () => {
+    const { iommu, out } = bench();
+    expect(iommu.refuseWithoutContext(iova(0x1000), 'write', out)).toBe(false);
+    expect(iommu.faults.take()).toMatchObject({ reason: 'no-context', iova: 0x1000, domain: 'none' });
   });
 });

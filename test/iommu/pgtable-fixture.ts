@@ -1,6 +1,6 @@
 /** A page table of any format for tests: small configuration, counted pages, and its invalidations as text. */
 import { allocIoPgtable, type IoPgtableFormat, type IoPgtables } from '../../src/iommu/alloc-io-pgtable.ts';
-import { IommuProt, type IoPgtableConfig, type IoPgtableTlb } from '../../src/iommu/io-pgtable.ts';
+import { IommuProt, type IoPgtable, type IoPgtableConfig, type IoPgtableTlb } from '../../src/iommu/io-pgtable.ts';
 import { IotlbGather } from '../../src/iommu/iotlb-gather.ts';
 import { FrameCounter } from './frame-counter.ts';
 
@@ -33,4 +33,9 @@ export function buildPgtable<F extends IoPgtableFormat>(
     tlbAddPage: (_gather, at, size, count) => void log.push(`page ${at.toString(16)} ${size} x${count}`),
   };
   return { table: allocIoPgtable(format, config, pages, tlb), pages, log, gather: new IotlbGather() };
+}
+
+/** Bytes that all leaves map together. */
+export function mappedBytes(table: IoPgtable): number {
+  return [...table.leaves()].reduce((sum, leaf) => sum + leaf.sizeBytes, 0);
 }

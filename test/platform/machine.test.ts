@@ -8,7 +8,7 @@ import { Machine, type MachineSpec } from '../../src/platform/machine.ts';
 import { RandomChooser } from '../../src/sim/chooser.ts';
 import { Prng } from '../../src/sim/prng.ts';
 import { TraceHash } from '../../src/trace/trace-hash.ts';
-import { DMA_BUF_IOCTL_SYNC } from '../../src/uapi/process.ts';
+import { DMA_BUF_IOCTL_SYNC } from '../../src/uapi/dma-buf-file.ts';
 import { bench, invariant } from '../bench.ts';
 
 const SPEC: MachineSpec = {
@@ -16,7 +16,7 @@ const SPEC: MachineSpec = {
   cmaBytes: 4 * MIB,
   cache: { lineBytes: 64, sets: 16, ways: 4 },
   cacheCosts: freeCacheCosts,
-  iommuCosts: null,
+  iommu: null,
   syscallNs: 0,
 };
 
@@ -30,7 +30,7 @@ describe('Machine', () => {
     const app = machine.addProcess({ name: 'app' });
     expect(machine.devices).toEqual([cam, gpu]);
     expect(machine.processes).toEqual([app]);
-    expect([cam.iommu, gpu.iommu?.domain.name, gpu.coherent]).toEqual([null, 'gpu', true]);
+    expect([cam.iommuGroup, gpu.iommuGroup?.defaultDomain?.name, gpu.coherent]).toEqual([null, 'gpu', true]);
   });
 
   it('refuses a second device of a name, and one behind an IOMMU that it has not; nothing is added', () => {
@@ -47,12 +47,12 @@ describe('Machine', () => {
 
   it('gives the page table and the address-space id back when a device behind the IOMMU cannot be made', () => {
     const { machine } = bench();
-    expect(() => machine.addDevice({ name: 'bad', coherent: true, iommu: true, dmaMaskBits: 0 })).toThrow(
-      invariant('dmaMaskBits: 0'),
+    expect(() => machine.addDevice({ name: 'bad', coherent: true, iommu: true, dmaMaskBits: 65 })).toThrow(
+      invariant('dmaMaskBits: 65'),
     );
     expect(machine.memory.ledger.liveCount).toBe(0);
     const good = machine.addDevice({ name: 'good', coherent: true, iommu: true });
-    expect(good.iommu?.domain.asid).toBe(1);
+    expect(good.iommuGroup?.domain?.asid).toBe(1);
   });
 
   it('is made without an IOMMU, its devices see physical addresses', () => {
@@ -83,7 +83,7 @@ describe('Machine', () => {
       const sgt = yield* att.mapUnlocked('to-device');
       yield* b.sim.delay(0);
       const start = b.sim.now;
-      yield* app.ioctl(fd, DMA_BUF_IOCTL_SYNC, 6);
+      yield* app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: 6 });
       yield* b.sim.delay(0);
       expect(b.sim.now - start).toBe(150 + 64 * 10 + 200);
       yield* att.unmapUnlocked(sgt, 'to-device');
@@ -119,9 +119,9 @@ function scenario(seed: number): { step: () => boolean; digest: () => string } {
         const sgt = yield* att.mapUnlocked('bidirectional');
         const view = yield* app.mmap(fd);
         device.port.write(sgt.dmaAddress(0), new Uint8Array(PAGE_SIZE).fill(frame), 0, PAGE_SIZE);
-        yield* app.ioctl(fd, DMA_BUF_IOCTL_SYNC, 1);
+        yield* app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: 1 });
         view.read(0, 1 + random.int(PAGE_SIZE));
-        yield* app.ioctl(fd, DMA_BUF_IOCTL_SYNC, 5);
+        yield* app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: 5 });
         yield* sim.delay(random.int(3) * 1000);
         yield* att.unmapUnlocked(sgt, 'bidirectional');
         yield* buf.detach(att);

@@ -183,6 +183,32 @@ describe('Mutex.withLock', () => {
 });
 
 describe('a task that is killed', () => {
+  it('does not go on behind an operation whose finally block waits', () => {
+    const sim = new Simulator();
+    const log: string[] = [];
+    function* inner(): Op<void> {
+      try {
+        yield* sim.delay(100);
+      } finally {
+        yield* sim.delay(10);
+        log.push(`inner left ${sim.now}`);
+      }
+    }
+    sim.run(function* () {
+      const task = sim.spawn('victim', function* () {
+        try {
+          yield* inner();
+          log.push('went on');
+        } finally {
+          log.push(`outer left ${sim.now}`);
+        }
+      });
+      yield* sim.delay(50);
+      task.kill();
+      expect([yield* task.exit, log]).toEqual(['killed', ['inner left 60', 'outer left 60']]);
+    });
+  });
+
   it('while it waits for a mutex does not get it', () => {
     const sim = new Simulator();
     const mutex = new Mutex(sim);

@@ -12,7 +12,8 @@ const NO_HOST: TaskHost = {
   kill: () => undefined,
 };
 
-const task = (): Task<unknown> => new Task(NO_HOST, { slot: 0, name: 't', id: 0, daemon: false }, () => undefined);
+const task = (): Task<unknown> =>
+  new Task(NO_HOST, { slot: 0, name: 't', id: 0, daemon: false, cpu: 0 }, () => undefined);
 
 const step = fc.oneof(
   fc.record({ do: fc.constant('event' as const), count: fc.integer({ min: 1, max: 40 }) }),

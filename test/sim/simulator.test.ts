@@ -278,3 +278,19 @@ describe('two simulators in one process', () => {
     expect(seen).toEqual([8, 11, 8]);
   });
 });
+
+describe('Simulator.part', () => {
+  class Ledger {
+    readonly sim: Simulator;
+    constructor(sim: Simulator) {
+      this.sim = sim;
+    }
+  }
+
+  it('makes what a subsystem keeps once for each world, when it is first asked for', () => {
+    const [one, other] = [new Simulator(), new Simulator()];
+    expect(one.part(Ledger)).toBe(one.part(Ledger));
+    expect(one.part(Ledger)).not.toBe(other.part(Ledger));
+    expect(other.part(Ledger).sim).toBe(other);
+  });
+});

@@ -326,3 +326,39 @@ describe('producers and consumers with exclusive waits', () => {
     }
   });
 });
+
+describe('WaitQueue.onWakeUp', () => {
+  it('calls back at each wake-up, before the waiters go on, until it is ended', () => {
+    const { sim, queue, log } = bench();
+    const end = queue.onWakeUp(() => {
+      log.push('called');
+      return undefined;
+    });
+    expect(queue.isActive).toBe(true);
+    sim.spawn('waiter', function* () {
+      yield* queue.wait();
+      log.push('waiter');
+    });
+    sim.run(function* () {
+      yield* sim.delay(1);
+      expect([queue.wakeUp(), queue.wakeUpAll()]).toEqual([1, 0]);
+      yield* sim.delay(1);
+      end();
+      queue.wakeUpAll();
+    });
+    expect(log).toEqual(['called', 'called', 'waiter']);
+    expect(queue.isActive).toBe(false);
+  });
+
+  it('keeps equal callbacks apart', () => {
+    const { queue, log } = bench();
+    const callback = (): undefined => {
+      log.push('called');
+    };
+    const [first] = [queue.onWakeUp(callback), queue.onWakeUp(callback)];
+    queue.wakeUp();
+    first?.();
+    queue.wakeUp();
+    expect(log).toEqual(['called', 'called', 'called']);
+  });
+});

@@ -145,3 +145,109 @@ describe('a reserved descriptor', () => {
     fds.close(3);
   });
 });
+
+describe('the flags and numbers of a descriptor', () => {
+  it('is closed on exec only if it was asked for; a duplicate is not, unless asked for', () => {
+    const b = bench();
+    const fds = new FdTable();
+    const fd = fds.install(b.fakeBuffer(), { cloexec: true });
+    const copies = [fds.dup(fd), fds.dup(fd, { cloexec: true }), fds.dup2(fd, 20), fds.dup3(fd, 21, { cloexec: true })];
+    expect([fd, ...copies].map((each) => fds.isCloexec(each))).toEqual([true, false, true, false, true]);
+    fds.setCloexec(fd, false);
+    expect([fds.isCloexec(fd), fds.closedOnExec]).toEqual([false, [4 + 1, 21]]);
+    expect(() => fds.isCloexec(99)).toThrow(errno('EBADF'));
+    expect(() => fds.setCloexec(99, true)).toThrow(errno('EBADF'));
+    for (const each of fds.open) fds.close(each);
+  });
+
+  it('dup gives the lowest free number from a wanted one on', () => {
+    const b = bench();
+    const fds = new FdTable(12);
+    const fd = fds.install(b.fakeBuffer());
+    expect([fds.dup(fd, { from: 10 }), fds.dup(fd, { from: 10 }), fds.dup(fd)]).toEqual([10, 11, 4]);
+    expect(() => fds.dup(fd, { from: 10 })).toThrow(errno('EMFILE'));
+    for (const from of [12, -1, 0.5]) expect(() => fds.dup(fd, { from })).toThrow(errno('EINVAL'));
+    for (const each of fds.open) fds.close(each);
+  });
+
+  it('dup2 closes what the number stood for, and does nothing for the same number; dup3 refuses that', () => {
+    const b = bench();
+    const fds = new FdTable(8);
+    const [buf, old] = [b.fakeBuffer(), b.fakeBuffer({}, 4096, 'old')];
+    const [fd, target] = [fds.install(buf, { cloexec: true }), fds.install(old)];
+    expect([fds.dup2(fd, target), old.references, buf.references]).toEqual([target, 0, 2]);
+    expect([fds.dup2(fd, fd), fds.isCloexec(fd)]).toEqual([fd, true]);
+    expect(() => fds.dup3(fd, fd)).toThrow(errno('EINVAL'));
+    for (const bad of [-1, 8, 1.5]) expect(() => fds.dup2(fd, bad)).toThrow(errno('EBADF'));
+    expect(() => fds.dup2(77, 5)).toThrow(errno('EBADF'));
+    expect([fds.open, buf.references]).toEqual([[fd, target], 2]);
+    for (const each of fds.open) fds.close(each);
+  });
+
+  it('dup2 onto a number that is being opened is EBUSY and does not disturb the opening', () => {
+    const b = bench();
+    const fds = new FdTable();
+    const [buf, other] = [b.fakeBuffer(), b.fakeBuffer({}, 4096, 'other')];
+    const [fd, reserved] = [fds.install(buf), fds.reserve()];
+    expect(() => fds.dup2(fd, reserved)).toThrow(errno('EBUSY'));
+    fds.installReserved(reserved, other);
+    expect(buf.references).toBe(1);
+    for (const each of fds.open) fds.close(each);
+  });
+
+  it('a lowered limit refuses new numbers and leaves open ones alone', () => {
+    const b = bench();
+    const fds = new FdTable();
+    const fd = fds.install(b.fakeBuffer());
+    fds.limit = 2;
+    expect(() => fds.dup(fd)).toThrow(errno('EMFILE'));
+    expect(fds.open).toEqual([fd]);
+    fds.limit = 5;
+    expect(fds.dup(fd)).toBe(4);
+    const raise = (limit: number) => () => {
+      fds.limit = limit;
+    };
+    expect(raise(-1)).toThrow(errno('EINVAL'));
+    expect(raise(2 ** 21)).toThrow(errno('EPERM'));
+    for (const each of fds.open) fds.close(each);
+  });
+});
+
+describe('publishing a new file', () => {
+  it('reserves first, then makes, then tells, then opens', () => {
+    const b = bench();
+    const fds = new FdTable();
+    const steps: string[] = [];
+    const fd = fds.publish(
+      () => {
+        steps.push(`make ${fds.reserved}`);
+        return b.fakeBuffer();
+      },
+      (told) => {
+        steps.push(`tell ${told}, open ${fds.open.length}`);
+      },
+    );
+    expect([steps, fds.open, fds.reserved]).toEqual([['make 3', 'tell 3, open 0'], [fd], []]);
+    fds.close(fd);
+  });
+
+  it.each(['make', 'tell'])('leaves neither number nor file when %s fails', (failing) => {
+    const b = bench();
+    const fds = new FdTable();
+    const buf = b.fakeBuffer();
+    const attempt = (step: string) => {
+      if (step === failing) throw new Error(step);
+    };
+    const publish = () =>
+      fds.publish(
+        () => {
+          attempt('make');
+          return buf.get();
+        },
+        () => attempt('tell'),
+      );
+    expect(publish).toThrow(failing);
+    expect([fds.open, fds.reserved, buf.references]).toEqual([[], [], 1]);
+    buf.put();
+  });
+});

@@ -9,7 +9,8 @@ import type { DmaBuf } from '../../src/dmabuf/dma-buf.ts';
 import { DMA_BUF_SYNC } from '../../src/dmabuf/dma-buf-sync.ts';
 import { DmaResvUsage } from '../../src/dmabuf/dma-resv.ts';
 import type { Op } from '../../src/sim/op.ts';
-import { DMA_BUF_IOCTL_SYNC, type Process } from '../../src/uapi/process.ts';
+import { DMA_BUF_IOCTL_SYNC } from '../../src/uapi/dma-buf-file.ts';
+import type { Process } from '../../src/uapi/process.ts';
 import type { UserMapping } from '../../src/uapi/user-mapping.ts';
 import { type Bench, bench } from '../bench.ts';
 
@@ -64,7 +65,7 @@ function scanOut({ device, sgt }: Scene, value: number): number {
   return out.filter((byte) => byte === value).length;
 }
 
-const sync = ({ app, fd }: Scene, flags: number): Op<void> => app.ioctl(fd, DMA_BUF_IOCTL_SYNC, flags);
+const sync = ({ app, fd }: Scene, flags: number): Op<unknown> => app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags });
 
 describe('U-01: a captured frame is read through its mapping without a sync', () => {
   function* program(scene: Scene, bracket: boolean): Op<number> {

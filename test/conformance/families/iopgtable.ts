@@ -213,6 +213,8 @@ function configOf(table: Table): JsonObject {
       return { ...shape, vtcr: { ...registers.vtcr } };
     case 'arm-mali-lpae':
       return { ...shape, memattr: hex(registers.memattr), transtab_low: hex(registers.transtabFlags) };
+    case 'intel-vtd-s2':
+      return shape;
   }
 }
 

@@ -1,0 +1,128 @@
+/**
+ * A sync file as a process sees it: a fence that can be polled, looked into, and merged with another.
+ *
+ * @see Linux 6.1 `drivers/dma-buf/sync_file.c` sync_file_fops; `include/uapi/linux/sync_file.h`
+ */
+import { ErrnoError } from '../base/errors.ts';
+import type { SyncFenceInfo, SyncFile } from '../dmabuf/sync-file.ts';
+import { noIoctl, OpenFile, POLL, type PollTable } from './file.ts';
+import { type IoctlCall, ioctlRequest, struct } from './ioctl.ts';
+import type { Process } from './process.ts';
+
+/** Makes a new sync file, `fence`, of this one and `fd2`. @see Linux 6.1 `include/uapi/linux/sync_file.h` struct sync_merge_data */
+export const SYNC_IOC_MERGE = ioctlRequest('SYNC_IOC_MERGE', 'rw', '>', 3, {
+  name: 'char[32]',
+  fd2: 's32',
+  fence: 's32',
+  flags: 'u32',
+  pad: 'u32',
+});
+
+/**
+ * Looks into a sync file. `num_fences` is the room at `sync_fence_info`, in {@link SYNC_FENCE_INFO}s; 0 asks for the number only.
+ *
+ * @see Linux 6.1 `include/uapi/linux/sync_file.h` struct sync_file_info
+ */
+export const SYNC_IOC_FILE_INFO = ioctlRequest('SYNC_IOC_FILE_INFO', 'rw', '>', 4, {
+  name: 'char[32]',
+  status: 's32',
+  flags: 'u32',
+  num_fences: 'u32',
+  pad: 'u32',
+  sync_fence_info: 'ptr',
+});
+
+/** One fence of a sync file. @see Linux 6.1 `include/uapi/linux/sync_file.h` struct sync_fence_info */
+export const SYNC_FENCE_INFO = struct({
+  obj_name: 'char[32]',
+  driver_name: 'char[32]',
+  status: 's32',
+  flags: 'u32',
+  timestamp_ns: 'u64',
+});
+
+/** The file that stands for a {@link SyncFile}; the last reference releases it, in place. */
+export class FenceFile extends OpenFile {
+  readonly path = 'anon_inode:sync_file';
+  readonly syncFile: SyncFile;
+
+  /** Takes `syncFile` over. */
+  constructor(syncFile: SyncFile) {
+    super();
+    this.syncFile = syncFile;
+  }
+
+  /**
+   * Plain.
+   *
+   * @throws {ErrnoError} `ENOTTY` another request; `EFAULT` bad memory; `EINVAL` flags or pad that are not 0, or room for too few
+   *   fences; `ENOENT` `fd2` is no sync file (never retry); `EMFILE`, `ENOMEM` (retry later).
+   * @see Linux 6.1 sync_file_ioctl
+   */
+  override ioctl(call: IoctlCall): number {
+    if (call.code === SYNC_IOC_MERGE.code) this.#merge(call);
+    else if (call.code === SYNC_IOC_FILE_INFO.code) this.#info(call);
+    else throw noIoctl(call);
+    return 0;
+  }
+
+  override poll(_events: number, wait: PollTable): number {
+    wait?.(this.syncFile.waiters);
+    return this.syncFile.poll() ? POLL.in : 0;
+  }
+
+  protected override release(): void {
+    this.syncFile.release();
+  }
+
+  #merge(call: IoctlCall): void {
+    const { layout } = SYNC_IOC_MERGE;
+    let asked = layout.decode(new Uint8Array());
+    call.process.fds.publish(
+      () => {
+        asked = call.copyIn(layout);
+        const { name, fd2, flags, pad } = asked;
+        if (flags !== 0 || pad !== 0) throw new ErrnoError('EINVAL', 'SYNC_IOC_MERGE', 'flags and pad must be 0');
+        const other = fenceFileAt(call.process, fd2);
+        if (other === null) throw new ErrnoError('ENOENT', 'SYNC_IOC_MERGE', `fd2 ${fd2} is no sync file`);
+        return new FenceFile(this.syncFile.merge(other.syncFile, name));
+      },
+      (fence) => call.copyOut(layout, { ...asked, fence }),
+      { cloexec: true },
+    );
+  }
+
+  #info(call: IoctlCall): void {
+    const { layout } = SYNC_IOC_FILE_INFO;
+    const asked = call.copyIn(layout);
+    if (asked.flags !== 0 || asked.pad !== 0) {
+      throw new ErrnoError('EINVAL', 'SYNC_IOC_FILE_INFO', 'flags and pad must be 0');
+    }
+    const { name, status, numFences, fences } = this.syncFile.info(asked.num_fences);
+    for (const [at, fence] of fences.entries()) {
+      call.memory.copyTo(asked.sync_fence_info + at * SYNC_FENCE_INFO.sizeBytes, encodeFence(fence));
+    }
+    call.copyOut(layout, { ...asked, name, status, num_fences: numFences });
+  }
+}
+
+/** The sync file behind `fd`, or `null`. Takes no reference. Plain. @see Linux 6.1 sync_file_fdget */
+export function fenceFileAt(process: Process, fd: number): FenceFile | null {
+  try {
+    const file = process.fds.file(fd, 'sync_file_fdget');
+    return file instanceof FenceFile ? file : null;
+  } catch (error) {
+    if (error instanceof ErrnoError) return null;
+    throw error;
+  }
+}
+
+function encodeFence({ objName, driverName, status, timestampNs }: SyncFenceInfo): Uint8Array {
+  return SYNC_FENCE_INFO.encode({
+    obj_name: objName,
+    driver_name: driverName,
+    status,
+    flags: 0,
+    timestamp_ns: timestampNs,
+  });
+}
