@@ -210,6 +210,15 @@ describe('the fences of a buffer as sync files', () => {
 });
 
 describe('poll of a buffer', () => {
+  it.each([0, POLL.pri])('CORE-14: with neither IN nor OUT in %i answers no event, busy or idle', (events) => {
+    program(function* ({ app, fd, timeline }) {
+      const request = { fd, events, revents: 99 };
+      expect([yield* app.poll([request], 0), request.revents]).toEqual([0, 0]);
+      yield* importSyncFile(app, fd, W, yield* timeline.fence(1));
+      expect([yield* app.poll([request], 0), request.revents]).toEqual([0, 0]);
+    });
+  });
+
   it('ends at the instant the last fence signals', () => {
     program(function* ({ b, app, fd, timeline }) {
       const other = yield* openTimeline(app);
