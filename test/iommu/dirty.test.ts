@@ -115,6 +115,16 @@ describe.each(FORMATS)('dirty tracking with %s', (format) => {
     expect(dirty(1)).toEqual([]);
   });
 
+  it('refuses a range that ends outside the input addresses, and clears no mark', () => {
+    const { domain, access, dirty } = bench(format);
+    domain.map(iova(BASE), physAddr(BASE), PAGE_SIZE, RW);
+    domain.setDirtyTracking(true);
+    access(BASE, 'write');
+    const bitmap = new Uint8Array(8);
+    errnoOf('EINVAL', () => domain.readAndClearDirty(iova(2 ** 48 - PAGE_SIZE), 2 * PAGE_SIZE, bitmap));
+    expect([[...bitmap].some((byte) => byte !== 0), dirty(1)]).toEqual([false, [0]]);
+  });
+
   it('is refused while it is off, and with arguments that make no sense', () => {
     const { domain, access, dirty } = bench(format);
     domain.map(iova(BASE), physAddr(0x8000_0000), PAGE_SIZE, RW);

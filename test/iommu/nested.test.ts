@@ -65,6 +65,14 @@ describe('NestedDomain', () => {
     expect([iommu.iotlb.hits, out.costNs]).toEqual([1, 0]);
   });
 
+  it('refuses a parent that translates nothing', () => {
+    const { iommu, guestPages } = bench();
+    for (const type of ['identity', 'blocked'] as const) {
+      const parent = new IommuDomain(iommu, { type, format: 'ARM_64_LPAE_S2' });
+      errnoOf('EINVAL', () => new NestedDomain(parent, { guestPages }));
+    }
+  });
+
   it('cuts a block of the guest to the pages of the host', () => {
     const { iommu, parent, nested, out, access } = bench();
     parent.map(iova(TABLE_IPA), physAddr(TABLE_PHYS), MIB, RW);
