@@ -1,5 +1,5 @@
 /** What a family of recorded cases is to the runner, and how an answer is compared with the kernel's. */
-import type { Json, VectorCase } from './vector-case.ts';
+import type { Json, JsonObject, VectorCase, VectorOp } from './vector-case.ts';
 
 /** The first point at which the simulator's answer is not the kernel's. */
 export interface Mismatch {
@@ -19,6 +19,24 @@ export interface Family {
   readonly family: string;
   /** Replays a case from a fresh start. @returns the first mismatch, or null. What it throws counts as a mismatch. */
   run(vector: VectorCase): Mismatch | null;
+}
+
+/** The family whose cases are replayed op by op: `begin` makes a fresh start, `step` answers as the recorder wrote the kernel's answers down. */
+export function replayedFamily(
+  family: string,
+  begin: (vector: VectorCase) => { step(op: VectorOp): JsonObject | undefined },
+): Family {
+  return {
+    family,
+    run(vector) {
+      const replay = begin(vector);
+      for (const [index, op] of vector.ops.entries()) {
+        const difference = firstDifference(`${op.op}.result`, op.result, replay.step(op));
+        if (difference !== null) return { op: index, ...difference };
+      }
+      return null;
+    },
+  };
 }
 
 /** The first difference between two JSON values in depth-first order of `expected`, or null. A key only in `got` is a difference, too. */

@@ -13,7 +13,7 @@ import { DMA_HEAP_IOCTL_ALLOC, DmaHeapFile } from '../../../src/uapi/dma-heap-fi
 import { PROT } from '../../../src/uapi/file.ts';
 import { Process } from '../../../src/uapi/process.ts';
 import type { UserMapping } from '../../../src/uapi/user-mapping.ts';
-import { type Family, firstDifference, type Mismatch } from '../family.ts';
+import { replayedFamily } from '../family.ts';
 import { CLOSED, errnoOr, hexIn } from '../user-bench.ts';
 import {
   isObject,
@@ -28,18 +28,7 @@ import {
 /** What the recorder leaves in memory it has looked at. */
 const FILLER = 0xaa;
 
-const family: Family = {
-  family: 'cma-heap',
-  run(vector: VectorCase): Mismatch | null {
-    const replay = new Replay(vector);
-    for (const [index, op] of vector.ops.entries()) {
-      const difference = firstDifference(`${op.op}.result`, op.result, replay.step(op));
-      if (difference !== null) return { op: index, ...difference };
-    }
-    return null;
-  },
-};
-export default family;
+export default replayedFamily('cma-heap', (vector) => new Replay(vector));
 
 class Replay {
   readonly #sim = new Simulator({ hazards: 'record' });

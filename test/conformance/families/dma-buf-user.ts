@@ -14,7 +14,7 @@ import { F } from '../../../src/uapi/fcntl.ts';
 import { F_SEAL, MFD } from '../../../src/uapi/memfd.ts';
 import { UDMABUF_CREATE, UDMABUF_CREATE_ITEM, UDMABUF_CREATE_LIST } from '../../../src/uapi/udmabuf.ts';
 import { Buffers, exactBytes, otherArgument, retOf } from '../dma-buf-user-bench.ts';
-import { type Family, firstDifference, type Mismatch } from '../family.ts';
+import { replayedFamily } from '../family.ts';
 import { ANOTHER_FILE, CLOSED, errnoOr, hexIn, UserBench } from '../user-bench.ts';
 import { type Json, type JsonObject, numberIn, stringIn, type VectorCase, type VectorOp } from '../vector-case.ts';
 
@@ -25,18 +25,7 @@ const UNTOLD = -7;
 const SPARE = -2;
 const BAD_POINTER = 16;
 
-const family: Family = {
-  family: 'dma-buf-user',
-  run(vector: VectorCase): Mismatch | null {
-    const replay = new Replay(vector);
-    for (const [index, op] of vector.ops.entries()) {
-      const difference = firstDifference(`${op.op}.result`, op.result, replay.step(op));
-      if (difference !== null) return { op: index, ...difference };
-    }
-    return null;
-  },
-};
-export default family;
+export default replayedFamily('dma-buf-user', (vector) => new Replay(vector));
 
 class Replay {
   readonly #bench = new UserBench();

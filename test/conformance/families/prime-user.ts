@@ -20,7 +20,7 @@ import type { Fields, IoctlRequest, UserStruct } from '../../../src/uapi/ioctl.t
 import { F_SEAL, Memfd, MFD } from '../../../src/uapi/memfd.ts';
 import type { Process } from '../../../src/uapi/process.ts';
 import { UDMABUF_CREATE, UDMABUF_FLAGS_CLOEXEC, UdmabufFile } from '../../../src/uapi/udmabuf.ts';
-import { type Family, firstDifference, type Mismatch } from '../family.ts';
+import { replayedFamily } from '../family.ts';
 import { ANOTHER_FILE, CLOSED, errnoOr, hexIn } from '../user-bench.ts';
 import {
   arrayIn,
@@ -35,18 +35,7 @@ import {
 const DRIVERS = { vgem: vgemDriver, vkms: vkmsDriver } as const;
 const O_RDWR_CLOEXEC = 0x80002;
 
-const family: Family = {
-  family: 'prime-user',
-  run(vector: VectorCase): Mismatch | null {
-    const replay = new Replay(vector);
-    for (const [index, op] of vector.ops.entries()) {
-      const difference = firstDifference(`${op.op}.result`, op.result, replay.step(op));
-      if (difference !== null) return { op: index, ...difference };
-    }
-    return null;
-  },
-};
-export default family;
+export default replayedFamily('prime-user', (vector) => new Replay(vector));
 
 class Replay {
   readonly #machine: Machine = pc({ vtd: false, hazards: 'record', shadow: false, swiotlbBytes: 0 });

@@ -11,7 +11,7 @@ import { DmaResv, DmaResvUsage, type DmaResvUsageValue } from '../../../src/dmab
 import type { Op } from '../../../src/sim/op.ts';
 import { Simulator } from '../../../src/sim/simulator.ts';
 import { WwAcquireCtx } from '../../../src/sim/ww-acquire-ctx.ts';
-import { type Family, firstDifference, type Mismatch } from '../family.ts';
+import { replayedFamily } from '../family.ts';
 import {
   arrayIn,
   booleanIn,
@@ -30,18 +30,7 @@ const USAGES: ReadonlyMap<string, DmaResvUsageValue> = new Map([
   ['DMA_RESV_USAGE_BOOKKEEP', DmaResvUsage.bookkeep],
 ]);
 
-const family: Family = {
-  family: 'resv-kernel',
-  run(vector: VectorCase): Mismatch | null {
-    const replay = new Replay(vector);
-    for (const [index, op] of vector.ops.entries()) {
-      const difference = firstDifference(`${op.op}.result`, op.result, replay.step(op));
-      if (difference !== null) return { op: index, ...difference };
-    }
-    return null;
-  },
-};
-export default family;
+export default replayedFamily('resv-kernel', (vector) => new Replay(vector));
 
 class Replay {
   // The kernel warns and goes on.
