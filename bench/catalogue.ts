@@ -40,6 +40,11 @@ export const OUTPUT = 'out/bench';
 
 const kernel = (...args: readonly (string | number)[]): Program => node('ours', `${OUTPUT}/kernel.bench.js`, ...args);
 const pipeline = (...args: readonly string[]): Program => node('ours', `${OUTPUT}/pipeline.bench.js`, ...args);
+const watched = (name: string, ...film: readonly string[]): Benchmark => ({
+  ...{ name: `watched-${name}`, group: 'watched', unit: 'x real time', better: 'higher' },
+  ours: pipeline('film', ...film),
+  limit: { ...pipeline('film', ...film, 'silent'), label: 'nobody watches', atLeast: 0.5 },
+});
 const iovaPairs = (variant: string, sizes: string, live: number, pairs: number, limit: string): Benchmark => ({
   ...{ name: `iova-${variant}-${sizes}-${live}`, group: 'iova', unit: 'pairs/s', better: 'higher' },
   ours: node('ours', `${OUTPUT}/iova.bench.js`, variant, sizes, live, pairs),
@@ -242,6 +247,9 @@ export const BENCHMARKS: readonly Benchmark[] = [
     ours: pipeline('film', 'bytes', 'stream'),
     limit: node('bare pipeline', 'bench/limits/pipeline.mjs', 'film', 'bytes'),
   },
+  watched('tags', 'tags', 'stream'),
+  watched('remap', 'tags', 'frame'),
+  watched('bytes', 'bytes', 'stream'),
   {
     ...{ name: 'tutorial', unit: 's', better: 'lower', target: 0.35 },
     ours: node('ours', 'bench/limits/process-time.mjs', `${OUTPUT}/tutorial.js`),

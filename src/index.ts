@@ -26,6 +26,7 @@ export {
   virtAddr,
 } from './base/addr.ts';
 export { InvariantError } from './base/assert.ts';
+export type { Cause, CauseCode } from './base/cause.ts';
 export type {
   DmaCallFacts,
   DmaCallMisuseFacts,
@@ -42,7 +43,6 @@ export type {
   HazardCode,
   HazardFacts,
   HazardPolicy,
-  HazardSide,
   HeldFacts,
   IommuMisuseFacts,
   LostWriteFacts,
@@ -50,10 +50,23 @@ export type {
   SharedTableFacts,
   StaleReadFacts,
   SyscallFacts,
+  WrongBytes,
 } from './base/hazards.ts';
 export { describeHazard } from './base/hazards.ts';
 export type { RandomSource } from './base/random.ts';
+export { Site } from './base/site.ts';
 export { alignDown, alignUp, formatBytes, GIB, KIB, MIB, ms, pagesFor, seconds, us } from './base/units.ts';
+export type {
+  BatchFacts,
+  BracketFacts,
+  DmaReachFacts,
+  HazardSide,
+  LeakFacts,
+  LintFacts,
+  RaceFacts,
+  WatchHazardFacts,
+} from './base/watch-hazards.ts';
+export type { AccessKind, AccessWatch, Activity, WatchedAccess, Work, WorkSpec } from './cache/activity.ts';
 // cache
 export { type CacheCosts, freeCacheCosts } from './cache/cache-costs.ts';
 export type { CacheCounters } from './cache/cache-counters.ts';
@@ -61,6 +74,10 @@ export { CoherencyDomain, type CoherencyOptions, type DevicePort } from './cache
 export type { CacheGeometry, CpuCache } from './cache/cpu-cache.ts';
 export type { MemoryAttribute } from './cache/cpu-port.ts';
 export { CpuView, type CpuViewOptions, type PhysExtent } from './cache/cpu-view.ts';
+export { DeviceCache, type DeviceCacheCounts, type DeviceCacheOptions } from './cache/device-cache.ts';
+export type { SystemCacheOptions } from './cache/domain-caches.ts';
+export type { MaintenanceCounts, MaintenanceOp, MemoryRect } from './cache/maintenance.ts';
+export type { ReplacementPolicy } from './cache/replacement.ts';
 export type { CameraBuffer, CameraBufferState, CapturedFrame } from './devices/camera/camera-buffer.ts';
 export { type CameraParams, type FrameSource, imx219 } from './devices/camera/camera-params.ts';
 // devices
@@ -70,6 +87,8 @@ export { type DisplayParams, hdmi1080p60 } from './devices/display/display-param
 export type { Framebuffer, FramebufferFormat } from './devices/display/framebuffer.ts';
 export { Display, type DisplayOptions, type FlipDone, type FlipOptions, type ScanoutFrame } from './devices/display.ts';
 export type { Conversion } from './devices/gpu/convert-job.ts';
+export { GpuBatch, type GpuBatchOptions } from './devices/gpu/gpu-batch.ts';
+export type { GpuCacheParams } from './devices/gpu/gpu-cache.ts';
 export type { GpuAddr, GpuContext } from './devices/gpu/gpu-context.ts';
 export type { GpuBuffer, GpuJob } from './devices/gpu/gpu-job.ts';
 export type { GpuFault, GpuMemory } from './devices/gpu/gpu-memory.ts';
@@ -227,6 +246,20 @@ export type { HeapBuffer, HeapMemoryType, MemoryClearer } from './dmabuf/heap-bu
 export { type ExportedSymbol, KernelModule, type KernelModuleInfo } from './dmabuf/kernel-module.ts';
 export { type BackingSource, LateBacking } from './dmabuf/late-backing.ts';
 export { type SyncFenceInfo, SyncFile, type SyncFileInfo } from './dmabuf/sync-file.ts';
+// inspect
+export type { AddressPath, AddressStep } from './inspect/address-walk.ts';
+export { type AddressMeaning, type Explanation, explain } from './inspect/explain.ts';
+export {
+  checkLeaks,
+  type Leak,
+  type LeakOptions,
+  type LeakReport,
+  leakReport,
+  type Simulated,
+} from './inspect/leaks.ts';
+export type { LedgerExpectation } from './inspect/ledger-expectation.ts';
+export { GrowthDetector, type GrowthOptions } from './inspect/ledger-growth.ts';
+export type { AddressConfusion, NearMiss } from './inspect/near-misses.ts';
 // iommu
 export { allocIoPgtable, type IoPgtableFormat, type IoPgtables, isIoPgtableFormat } from './iommu/alloc-io-pgtable.ts';
 export { type DirtyReadOptions, TrackedDomain } from './iommu/dirty-tracking.ts';
@@ -307,14 +340,12 @@ export {
 } from './mem/page-allocator.ts';
 export { PhysMemory, type PhysMemoryOptions } from './mem/phys-memory.ts';
 export { MAX_PAGE_ORDER, type ZoneLimits, type ZoneName } from './mem/zone.ts';
-
 // platform
 export { type ArmSocOptions, armSoc } from './platform/arm-soc.ts';
 export { type DeviceSpec, Machine, type MachineOptions, type MachineSpec } from './platform/machine.ts';
 export { type PcOptions, pc } from './platform/pc.ts';
 export { smmuV3Costs } from './platform/smmu-v3.ts';
 export { vtdCosts } from './platform/vt-d.ts';
-// sim
 export {
   type Accessible,
   type ChunkedTransfer,
@@ -323,11 +354,14 @@ export {
   transferInChunks,
   transferNs,
 } from './sim/access.ts';
+// sim
+export { AdversarialChooser, type AdversarialOptions } from './sim/adversarial-chooser.ts';
 export {
   type ChoicePoint,
   type Chooser,
   FifoChooser,
   formatChoices,
+  type HardwarePoint,
   parseChoices,
   RandomChooser,
   ReplayChooser,
@@ -347,6 +381,25 @@ export { type WaitOptions, WaitQueue } from './sim/wait-queue.ts';
 export { WwAcquireCtx, type WwAlgorithm, WwClass, type WwLock } from './sim/ww-acquire-ctx.ts';
 export { WwMutex, wwLockAll } from './sim/ww-mutex.ts';
 // trace
+export {
+  AddressBook,
+  type AddressEnd,
+  type AddressEntry,
+  type AddressMapping,
+  type AddressPieces,
+  type AddressSpace,
+  type MappingEnd,
+} from './trace/address-book.ts';
+export type { LedgerPeak, LedgerPeaks } from './trace/ledger-entry.ts';
+export {
+  type LedgerHolder,
+  type LedgerObject,
+  type NewCounted,
+  type NewObject,
+  type ObjectKind,
+  ObjectLedger,
+} from './trace/object-ledger.ts';
+export { SyncLog, type SyncNote, type SyncRecord } from './trace/sync-log.ts';
 export { TraceBus, type TraceListener } from './trace/trace-bus.ts';
 export { TraceColumns } from './trace/trace-columns.ts';
 export type { TraceEvent, TraceEventOf, TraceKind } from './trace/trace-events.ts';
@@ -414,7 +467,15 @@ export {
 export { EFD, EventFd } from './uapi/eventfd.ts';
 export { F } from './uapi/fcntl.ts';
 export { type FdOptions, FdTable } from './uapi/fd-table.ts';
-export { FenceFile, fenceFileAt, SYNC_FENCE_INFO, SYNC_IOC_FILE_INFO, SYNC_IOC_MERGE } from './uapi/fence-file.ts';
+export {
+  FenceFile,
+  fenceFileAt,
+  type InstallFenceOptions,
+  SYNC_FENCE_INFO,
+  SYNC_IOC_FILE_INFO,
+  SYNC_IOC_MERGE,
+  type SyncFileMaker,
+} from './uapi/fence-file.ts';
 export {
   type FileStat,
   noIoctl,
@@ -448,8 +509,21 @@ export type { MmapRange } from './uapi/mmap.ts';
 export { addDmaHeap, addDrmNode, addUdmabuf, eventfd, memfdCreate } from './uapi/node-setup.ts';
 export type { PollRequest, SelectSets } from './uapi/poll.ts';
 export { Process, type ProcessOptions } from './uapi/process.ts';
+export {
+  type CommandBatch,
+  type SharedAccess,
+  type SharedAccessOptions,
+  SharedBuffer,
+  type SharedBufferOptions,
+  type SharedSubmit,
+  type SharedUse,
+  submitShared,
+} from './uapi/shared-buffer.ts';
+export type { ExplicitFence } from './uapi/shared-buffer-fences.ts';
+export { isSignalPending, waitForFences, waitInterruptibly } from './uapi/signals.ts';
 export type { IncomingMessage, OutgoingMessage, ReceiveOptions, SocketOptions } from './uapi/socket.ts';
 export { SW_SYNC_IOC_CREATE_FENCE, SW_SYNC_IOC_INC, SW_SYNC_PATH, SwSyncFile, SwSyncTimeline } from './uapi/sw-sync.ts';
+export { describeLeftSyncFiles, type SyncFileUsage } from './uapi/sync-file-usage.ts';
 export { Syncobj, type SyncobjListener } from './uapi/syncobj.ts';
 export { SyncobjFile } from './uapi/syncobj-file.ts';
 export {

@@ -2,7 +2,7 @@
 import { armSoc, dmaMapPage, dmaMappingError, dmaUnmapPage, ms, pfnToPhys } from '../../src/index.ts';
 
 for (const lazyIommu of [false, true]) {
-  const soc = armSoc({ lazyIommu });
+  const soc = armSoc({ lazyIommu, hazards: 'record' });
   const nic = soc.addDevice({ name: 'nic0', coherent: true, iommu: true });
   const page = pfnToPhys(soc.pages.allocPages({ order: 0, owner: 'driver' }));
 
@@ -23,4 +23,5 @@ for (const lazyIommu of [false, true]) {
     yield* soc.sim.delay(ms(10));
     tryWrite('+ 10 ms');
   });
+  console.log(`${nic.port.lateAccesses} late, reported: ${soc.sim.hazards.map(({ hazard }) => hazard).join(', ')}`);
 }

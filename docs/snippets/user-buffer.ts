@@ -2,7 +2,6 @@
 import * as lib from '../../src/index.ts';
 
 const soc = lib.armSoc();
-lib.addDmaHeap(soc.sim, soc.systemHeap);
 const app = soc.addProcess({ name: 'app' });
 const { start, end, write } = lib.DMA_BUF_SYNC;
 

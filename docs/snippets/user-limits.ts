@@ -1,8 +1,7 @@
 /** Two groups with limits; a shared buffer is paid for by the one who allocated it, until its charge is moved. */
-import { addDmaHeap, armSoc, DMA_HEAP_IOCTL_ALLOC, ErrnoError, memCgroups, memoryUsage } from '../../src/index.ts';
+import { armSoc, DMA_HEAP_IOCTL_ALLOC, ErrnoError, memCgroups, memoryUsage } from '../../src/index.ts';
 
 const soc = armSoc();
-addDmaHeap(soc.sim, soc.systemHeap);
 const groups = memCgroups(soc.sim);
 const service = soc.addProcess({ name: 'service' });
 const app = soc.addProcess({ name: 'app' });

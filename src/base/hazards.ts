@@ -3,7 +3,9 @@
  * A new hazard is a new member of {@link HazardFacts} and a line in {@link describeHazard}; nothing else lists them.
  */
 import { hex, type Iova, type PhysAddr } from './addr.ts';
+import { type Cause, causeText } from './cause.ts';
 import { type DmaHazardFacts, dmaHazardSentences } from './dma-hazards.ts';
+import { type HazardSide, isWatchHazard, type WatchHazardFacts, watchHazardSentences } from './watch-hazards.ts';
 
 /**
  * Someone who touches memory, as a report names him: a CPU mapping of a process, or a device's DMA port.
@@ -19,15 +21,20 @@ export interface Accessor {
   readonly beforeRead: string;
   /** The call that makes this accessor's writes visible to others, or '' if it needs none. */
   readonly afterWrite: string;
+  /** The shared buffer that it shows, if it shows one: `'frame1'`. */
+  readonly object?: string;
+  /** How its owner brackets CPU access to a shared buffer. Default: `'call'`, as the kernel does. */
+  readonly brackets?: 'ioctl' | 'call';
 }
 
-/** One side of a hazard: who did what, when. */
-export interface HazardSide {
-  readonly who: string;
-  readonly via: string;
-  readonly action: 'read' | 'write' | 'invalidate' | 'write-back' | 'hold';
-  /** When, in ns of simulated time. */
-  readonly timeNs: number;
+/** Some bytes in a row whose values differ from what was written last. */
+export interface WrongBytes {
+  /** The first of them. */
+  readonly phys: PhysAddr;
+  /** What is there: at most 8 bytes. */
+  readonly found: readonly number[];
+  /** What should be there, as many. */
+  readonly newest: readonly number[];
 }
 
 /** A read returned an old copy although a newer one existed elsewhere. */
@@ -40,19 +47,28 @@ export interface StaleReadFacts {
   /** Bytes in them whose value differs from the newest; 0 when memory holds no bytes (tag mode) or by luck. */
   readonly staleBytes: number;
   /** Where the newest copy of the first stale line was. */
-  readonly newestIn: 'memory' | 'cpu cache' | 'write buffer' | 'lost';
+  readonly newestIn: 'memory' | 'cpu cache' | 'write buffer' | 'system cache' | 'device cache' | 'bounce slot' | 'lost';
+  /** The first wrong bytes as they were read and as they should have been read; absent when memory holds no bytes. */
+  readonly values?: WrongBytes;
   readonly reader: HazardSide;
   readonly writer: HazardSide;
+  /** The one call whose absence explains it. */
+  readonly cause: Cause;
   readonly remedy: string;
 }
 
 /** Bytes that were written vanished, because a copy that held them was dropped or overwritten by an older one. */
 export interface LostWriteFacts {
-  readonly hazard: 'cpu-write.lost' | 'device-write.lost';
+  /** `cache.neighbour-destroyed`: the bytes lay beside the range that was invalidated, in the same line. */
+  readonly hazard: 'cpu-write.lost' | 'device-write.lost' | 'cache.neighbour-destroyed';
   readonly phys: PhysAddr;
   readonly lostLines: number;
+  /** The first bytes that were lost, and what is there now; absent when memory holds no bytes. */
+  readonly values?: WrongBytes;
   readonly destroyer: HazardSide;
   readonly writer: HazardSide;
+  /** The one call whose absence explains it. */
+  readonly cause: Cause;
   readonly remedy: string;
 }
 
@@ -164,6 +180,7 @@ export type HazardFacts =
   | IommuMisuseFacts
   | ResvLockFacts
   | SharedTableFacts
+  | WatchHazardFacts
   | DmaHazardFacts;
 
 /** Stable code of a hazard: `'cpu-read.stale'`. */
@@ -172,27 +189,61 @@ export type HazardCode = HazardFacts['hazard'];
 /** What to do when a hazard is caught: `'throw'` ends the access with a HazardError, `'record'` notes it and goes on. */
 export type HazardPolicy = 'throw' | 'record';
 
-/** The three-line text of a hazard: what happened, both sides, the remedy. */
+/**
+ * The text of a hazard, a few lines: what happened, both sides, the remedy. Of wrong bytes it answers five questions: what was read, what
+ * should have been read, who wrote it and when, where the newest copy is, and which call would have prevented it.
+ */
 export function describeHazard(facts: HazardFacts): string {
-  const [what, sides] = sentences(facts);
-  return `${facts.hazard}: ${what}\n  ${sides}\n  remedy: ${facts.remedy}`;
+  const [what, ...lines] = 'cause' in facts ? wrongBytesText(facts) : sentences(facts);
+  return [`${facts.hazard}: ${what}`, ...lines, `remedy: ${facts.remedy}`].join('\n  ');
 }
 
-function sentences(facts: HazardFacts): readonly [what: string, sides: string] {
+/** The answers to the five questions, one a line, behind a line that says what happened. */
+function wrongBytesText(facts: StaleReadFacts | LostWriteFacts): readonly string[] {
+  const { values, writer, cause, phys } = facts;
+  const [first, newest] = values === undefined ? ['', ''] : [` ${bytesText(values)}`, bytesOf(values.newest)];
+  const written = `written by: ${actorText(writer)}`;
+  if ('reader' in facts) {
+    const { reader, staleLines, staleBytes, newestIn } = facts;
+    return [
+      `${reader.who} reads ${count(staleLines, 'stale line')} (${count(staleBytes, 'wrong byte')}) from ${hex(phys)}`,
+      `read:${first === '' ? '' : `${first},`} by ${actorText(reader)}`,
+      `should be: ${newest === '' ? 'what was written last' : newest}`,
+      written,
+      `the newest copy is in: ${newestIn}`,
+      causeText(cause),
+    ];
+  }
+  const { destroyer, lostLines } = facts;
+  return [
+    `${count(lostLines, 'line')} that ${writer.who} wrote from ${hex(phys)} ${lostLines === 1 ? 'is' : 'are'} lost`,
+    `there is now:${first === '' ? ' something older' : first}, by ${destroyer.action} of ${actorText(destroyer)}`,
+    `should be: ${newest === '' ? 'what was written last' : newest}`,
+    written,
+    'the newest copy is in: no place any more',
+    causeText(cause),
+  ];
+}
+
+/** `'app through mmap of fd 4, at 120 ns, app.ts:31:7'` */
+function actorText({ who, via, timeNs, site }: HazardSide): string {
+  return `${who} through ${via}, at ${timeNs} ns${site === undefined || site === '' ? '' : `, ${site}`}`;
+}
+
+function bytesText({ phys, found }: WrongBytes): string {
+  return `${bytesOf(found)} at ${hex(phys)}`;
+}
+
+function bytesOf(bytes: readonly number[]): string {
+  return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+}
+
+function sentences(
+  facts: Exclude<HazardFacts, StaleReadFacts | LostWriteFacts>,
+): readonly [what: string, sides: string] {
+  if (isWatchHazard(facts)) return watchHazardSentences(facts);
   if ('call' in facts && 'device' in facts) return dmaHazardSentences(facts);
   switch (facts.hazard) {
-    case 'cpu-read.stale':
-    case 'device-read.stale':
-      return [
-        `${facts.reader.who} reads ${count(facts.staleLines, 'stale line')} (${count(facts.staleBytes, 'wrong byte')}) from ${hex(facts.phys)}; the newest copy is in: ${facts.newestIn}`,
-        `${side('read', facts.reader)} ${side('written', facts.writer)}`,
-      ];
-    case 'cpu-write.lost':
-    case 'device-write.lost':
-      return [
-        `${count(facts.lostLines, 'line')} that ${facts.writer.who} wrote from ${hex(facts.phys)} are lost`,
-        `${side('destroyed', facts.destroyer)} ${side('written', facts.writer)}`,
-      ];
     case 'swiotlb.endless-search':
       return [
         `no slots fit ${facts.sizeBytes} bytes at ${hex(facts.phys)} with minAlignMask ${hex(facts.minAlignMask)}, and the search would go on for ever`,
@@ -237,10 +288,6 @@ const RESV_LOCK_TEXT = {
   'resv.held': 'the reservation lock must not be held',
   'resv.changed': 'the callback returned with the reservation lock in another state',
 } as const;
-
-function side(verb: string, s: HazardSide): string {
-  return `[${verb}: ${s.who}, ${s.via}, ${s.timeNs} ns]`;
-}
 
 function count(n: number, noun: string): string {
   return n === 1 ? `1 ${noun}` : `${n} ${noun}s`;

@@ -15,6 +15,8 @@ export interface CacheCosts {
   readonly hitLineNs: number;
   /** A line that has to be fetched, with the write-back of the one it replaces. */
   readonly missLineNs: number;
+  /** The same for a line that the system cache has. Default {@link missLineNs}. */
+  readonly systemHitLineNs?: number;
   /** One load or store that goes past the cache. */
   readonly uncachedAccessNs: number;
   /** Bytes of such a load or store: 4 to 64. */

@@ -1,47 +1,58 @@
 /**
- * A coherency domain: the CPUs that share one last-level cache, their write-combining buffer, and the memory below.
+ * A coherency domain: the CPUs that share one last-level cache, a write-combining buffer each, and the memory below.
  * The single gate for all accesses, of CPUs and of devices.
  *
- *     CPU view    cached -----> cache --miss, write-back--> memory <---- device that does not snoop
- *        |                        ^                            ^
- *        +-- write-combined --> buffer ------- drain ----------+
- *        +-- uncached -----------------------------------------+
- *                                 device that snoops: cache first, then memory
+ *     CPU view    cached -----> cache --miss, write-back--> (system cache) --> memory <---- device that does not snoop
+ *        |                        ^                                              ^          (through a cache of its own)
+ *        +-- write-combined --> buffer ----------------- drain ------------------+
+ *        +-- uncached, device ---------------------------------------------------+
+ *                                 device that snoops: cache first, then system cache, then memory
  *
  * Rules:
  * 1. Each copy is real and can be old. Mixed attributes over the same memory are as incoherent as on hardware: an
- *    uncached read does not see a dirty line, a cached read does not see what waits in the buffer.
+ *    uncached read does not see a dirty line, a cached read does not see what waits in a buffer.
  * 2. A snooping device reads dirty lines from the cache; its writes drop cached lines, a dirty one that they cover only
- *    in part is written back first. Nobody snoops the write-combining buffer.
- * 3. Maintenance acts on whole lines and drains the buffer first, as the barrier in it does.
+ *    in part is written back first. Nobody snoops a write-combining buffer, nor a cache of a device.
+ * 3. Maintenance acts on whole lines, of the system cache too, and drains the buffer of the CPU that executes it first, as the barrier
+ *    in it does; the buffers of other CPUs wait for barriers of their own. Whoever moves a task to another CPU makes a
+ *    barrier first, as a kernel's context switch does.
  * 4. CPU accesses and maintenance charge the running task; device accesses cost nothing here, the device's model knows.
  * 5. An access is checked as a whole before it begins. What the shadow finds is reported when it is done: state has
  *    changed, `out` is filled, the cost is charged, and only then does policy `'throw'` throw.
+ * 6. What hardware may do of its own accord it does at the beginning of an access, if the simulator's chooser decides about it
+ *    (`free-hardware.ts`); what is then found belongs to that access.
  *
- * Inaccuracies: one cache level and one buffer for all CPUs of the domain; the shadow knows the copies of this domain
- * only, so let one domain own a memory; a remap window is resolved before the cache, so a window and the memory behind
- * it share lines; x86 would snoop its own cache on uncached accesses.
+ * Inaccuracies: one cache level for all CPUs of the domain; the shadow knows the copies of this domain only, so let one domain own a memory;
+ * a remap window is resolved before the cache, so a window and the memory behind it share lines; x86 would snoop its cache on uncached accesses.
  */
-import { hex, PAGE_SIZE, type PhysAddr } from '../base/addr.ts';
-import { assert } from '../base/assert.ts';
+import { type PhysAddr, physAddr } from '../base/addr.ts';
 import type { Accessor } from '../base/hazards.ts';
 import type { PhysMemory } from '../mem/phys-memory.ts';
 import type { Simulator } from '../sim/simulator.ts';
-import { AccessBracket } from './access-bracket.ts';
+import { type AccessBracket, HARDWARE } from './access-bracket.ts';
 import { checkRange, checkSource, contiguousRun } from './access-range.ts';
+import type { Activity } from './activity.ts';
 import type { CacheCosts } from './cache-costs.ts';
-import { type CacheGeometry, CpuCache } from './cpu-cache.ts';
-import { CpuPort, type MemoryAttribute } from './cpu-port.ts';
-import { readAsDevice, writeAsDevice } from './device-port.ts';
-import type { ShadowCopies } from './line-at-hand.ts';
-import { Shadow } from './shadow.ts';
-import { WriteCombiningBuffer } from './write-combining.ts';
+import type { CacheGeometry, CpuCache } from './cpu-cache.ts';
+import { type CpuPort, checkDeviceAccess, type MemoryAttribute } from './cpu-port.ts';
+import type { DeviceCache, DeviceCacheOptions } from './device-cache.ts';
+import { readPast, writePast } from './device-port.ts';
+import { DomainCaches, type SystemCacheOptions } from './domain-caches.ts';
+import { type DomainCopies, looksOf } from './domain-copies.ts';
+import { KernelCopy } from './kernel-copy.ts';
+import { peekAt, pokeAt } from './looking.ts';
+import { type MaintenanceCounts, type MaintenanceOp, type MemoryRect, rowOf } from './maintenance.ts';
+import type { Shadow } from './shadow.ts';
 
 /** Where a device's accesses enter. */
 export interface DevicePort {
-  /** Whether they look into the CPU cache (a DMA-coherent device). */
+  /** Whether they look into the CPU cache (a DMA-coherent device), and so into the system cache. */
   readonly snoops: boolean;
   readonly accessor: Accessor;
+  /** Whether they look into the system cache: they find what it holds, and their writes to such lines stay in it. Default: if they snoop. */
+  readonly seesSystemCache?: boolean;
+  /** The device's own cache, which all accesses go through; made with the same `snoops` and `seesSystemCache`. */
+  readonly cache?: DeviceCache;
 }
 
 /** How to make a {@link CoherencyDomain}. */
@@ -49,7 +60,9 @@ export interface CoherencyOptions {
   readonly costs: CacheCosts;
   /** Default 1 MiB, 16 ways, lines of 64 bytes. */
   readonly cache?: CacheGeometry;
-  /** Line buffers for write-combining. Default 10. */
+  /** A cache between that of the CPUs and memory. Default: there is none. */
+  readonly systemCache?: SystemCacheOptions;
+  /** Line buffers for write-combining, of each CPU. Default 10. */
   readonly writeBuffers?: number;
   /** Whether stale and lost bytes are explained. Default true; false costs nothing and reports nothing. */
   readonly shadow?: boolean;
@@ -57,10 +70,8 @@ export interface CoherencyOptions {
   readonly logEntries?: number;
 }
 
-const HARDWARE: Accessor = { name: 'cpu cache', kind: 'cpu', via: 'hardware', beforeRead: '', afterWrite: '' };
+const START = physAddr(0);
 const KERNEL: Accessor = { name: 'kernel', kind: 'cpu', via: 'cache maintenance', beforeRead: '', afterWrite: '' };
-
-type Maintenance = 'clean' | 'invalidate' | 'clean-invalidate';
 
 /** The gate to memory for one group of CPUs and the devices beside them. Plain throughout: nothing waits. */
 export class CoherencyDomain {
@@ -68,31 +79,38 @@ export class CoherencyDomain {
   /** For counters and for looking; accesses go through the domain. */
   readonly cache: CpuCache;
   readonly costs: CacheCosts;
-  readonly #sim: Simulator;
-  readonly #buffer: WriteCombiningBuffer;
-  readonly #copies: ShadowCopies;
+  /** Who is at work on which bytes; `null` without a shadow. */
+  readonly activity: Activity | null;
+  /** @internal Which bytes are copies of which, by bounce buffers; `null` without a shadow. */
+  readonly bounces: Shadow['bounces'] | null;
+  /** @internal */
+  readonly sim: Simulator;
+  readonly #parts: DomainCaches;
+  readonly #copies: DomainCopies;
   readonly #cpu: CpuPort;
   readonly #bracket: AccessBracket;
   readonly #shadow: Shadow | undefined;
-  readonly #zeros = new Uint8Array(PAGE_SIZE);
-  readonly #copyBuffer: Uint8Array;
+  readonly #kernel: KernelCopy;
 
   /** @throws {InvariantError} a geometry or count outside its range. */
   constructor(sim: Simulator, memory: PhysMemory, options: CoherencyOptions) {
-    this.#sim = sim;
+    this.sim = sim;
     this.memory = memory;
     this.costs = options.costs;
-    this.cache = new CpuCache(memory, options.cache);
-    this.#buffer = new WriteCombiningBuffer(memory, options.writeBuffers ?? 10, this.cache.lineBytes);
-    this.#copyBuffer = new Uint8Array(memory.storesBytes ? PAGE_SIZE : 0);
-    this.#copies = { memory, cache: this.cache, writeBuffer: this.#buffer };
-    if (options.shadow !== false) {
-      this.#shadow = new Shadow(sim, this.#copies, options.logEntries ?? 65536, KERNEL);
-      this.cache.observer = this.#shadow;
-      this.#buffer.observer = this.#shadow;
-    }
-    this.#cpu = new CpuPort(this.#copies, this.#shadow, this.costs);
-    this.#bracket = new AccessBracket(sim, this.#cpu, this.#shadow);
+    this.#parts = new DomainCaches(sim, memory, options, KERNEL);
+    this.#copies = this.#parts.copies;
+    this.#cpu = this.#parts.cpu;
+    this.#bracket = this.#parts.bracket;
+    this.#shadow = this.#parts.shadow;
+    this.#kernel = new KernelCopy(memory, this.#cpu);
+    this.cache = this.#copies.cache;
+    this.activity = this.#parts.activity;
+    this.bounces = this.#shadow?.bounces ?? null;
+  }
+
+  /** The cache between that of the CPUs and memory, for counters and for looking; `null` if there is none. */
+  get systemCache(): CpuCache | null {
+    return this.#copies.system ?? null;
   }
 
   /** Accesses that got old bytes which happened to equal the newest; 0 without a shadow. */
@@ -105,16 +123,45 @@ export class CoherencyDomain {
     return this.#shadow?.splitLines ?? 0;
   }
 
-  /** Lines that wait in the write-combining buffer. */
+  /** Host bytes that the shadow's arrays take, the log of write calls apart; 0 without a shadow. */
+  get shadowBytes(): number {
+    return this.#shadow?.hostBytes ?? 0;
+  }
+
+  /** Lines that wait in the write-combining buffers of all CPUs. */
   get pendingLines(): number {
-    return this.#buffer.pendingLines;
+    return this.#copies.buffers.pendingLines;
+  }
+
+  /** What all maintenance calls did, taken together. */
+  get maintained(): Readonly<MaintenanceCounts> {
+    return this.#parts.maintenance.total;
+  }
+
+  /**
+   * Makes a cache for a device of this domain, to be given to its port. Plain.
+   *
+   * @throws {InvariantError} a geometry outside its range.
+   */
+  addDeviceCache(options: DeviceCacheOptions): DeviceCache {
+    return this.#parts.addDeviceCache(options);
+  }
+
+  /** [phys, phys + length) is mapped cached: hardware that is free may fetch lines of it at any time. {@link CpuView} says so. */
+  mapCached(phys: PhysAddr, length: number): void {
+    this.#parts.hardware?.mapCached(phys, length);
+  }
+
+  /** No cached mapping of these pages is left, the kernel's own included: hardware fetches no line of them any more. */
+  unmapCached(phys: PhysAddr, length: number): void {
+    this.#parts.hardware?.unmapCached(phys, length);
   }
 
   /**
    * A CPU of the domain reads `length` bytes at `phys` into `out` from `outOffset`. Charges by lines or, past the cache,
    * by accesses. `out` may be `null`: everything but the copying happens.
    *
-   * @throws {ErrnoError} `EFAULT` a byte outside memory; nothing has happened (never retry).
+   * @throws {ErrnoError} `EFAULT` a byte outside memory, or an unaligned access to Device memory; nothing has happened (never retry).
    * @throws {HazardError} `cpu-read.stale`, or `*-write.lost` of a line that had to leave; the read is done.
    */
   cpuRead(
@@ -126,13 +173,15 @@ export class CoherencyDomain {
     accessor: Accessor,
   ): void {
     checkRange(this.memory, 'cpuRead', phys, out, outOffset, length);
-    this.#bracket.enter(accessor);
+    if (attribute === 'device') checkDeviceAccess('cpuRead', phys, length);
+    this.#bracket.begin(accessor, phys, length, attribute === 'cached');
     for (let done = 0, step = 0; done < length; done += step) {
       step = contiguousRun(this.memory, phys + done, length - done);
       const at = this.memory.resolve((phys + done) as PhysAddr);
+      this.activity?.access('read', at, step, accessor);
       this.#cpu.read(at, out, outOffset + done, step, attribute);
     }
-    this.#bracket.leave();
+    this.#bracket.leaveRead(phys, length, accessor);
   }
 
   /**
@@ -151,11 +200,13 @@ export class CoherencyDomain {
     accessor: Accessor,
   ): void {
     checkSource(this.memory, 'cpuWrite', phys, src, srcOffset, length);
-    this.#bracket.enter(accessor);
+    if (attribute === 'device') checkDeviceAccess('cpuWrite', phys, length);
+    this.#bracket.begin(accessor, phys, length, attribute === 'cached');
     this.#shadow?.beginWrite();
     for (let done = 0, step = 0; done < length; done += step) {
       step = contiguousRun(this.memory, phys + done, length - done);
       const at = this.memory.resolve((phys + done) as PhysAddr);
+      this.activity?.access('write', at, step, accessor);
       this.#cpu.write(at, src, srcOffset + done, step, attribute);
     }
     this.#bracket.leave();
@@ -169,13 +220,16 @@ export class CoherencyDomain {
    */
   deviceRead(phys: PhysAddr, out: Uint8Array | null, outOffset: number, length: number, port: DevicePort): void {
     checkRange(this.memory, 'deviceRead', phys, out, outOffset, length);
-    this.#bracket.enter(port.accessor);
+    this.#bracket.begin(port.accessor, phys, length, false);
+    const looks = looksOf(port.snoops, port.seesSystemCache);
     for (let done = 0, step = 0; done < length; done += step) {
       step = contiguousRun(this.memory, phys + done, length - done);
       const at = this.memory.resolve((phys + done) as PhysAddr);
-      readAsDevice(this.#copies, this.#shadow, at, out, outOffset + done, step, port.snoops);
+      this.activity?.access('read', at, step, port.accessor);
+      if (port.cache !== undefined) port.cache.read(at, out, outOffset + done, step);
+      else readPast(this.#copies, this.#shadow, at, out, outOffset + done, step, looks);
     }
-    this.#bracket.leave();
+    this.#bracket.leaveRead(phys, length, port.accessor);
   }
 
   /**
@@ -187,12 +241,15 @@ export class CoherencyDomain {
    */
   deviceWrite(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number, port: DevicePort): void {
     checkSource(this.memory, 'deviceWrite', phys, src, srcOffset, length);
-    this.#bracket.enter(port.accessor);
+    this.#bracket.begin(port.accessor, phys, length, false);
+    const looks = looksOf(port.snoops, port.seesSystemCache);
     this.#shadow?.beginWrite();
     for (let done = 0, step = 0; done < length; done += step) {
       step = contiguousRun(this.memory, phys + done, length - done);
       const at = this.memory.resolve((phys + done) as PhysAddr);
-      writeAsDevice(this.#copies, this.#shadow, at, src, srcOffset + done, step, port.snoops);
+      this.activity?.access('write', at, step, port.accessor);
+      if (port.cache !== undefined) port.cache.write(at, src, srcOffset + done, step);
+      else writePast(this.#copies, this.#shadow, at, src, srcOffset + done, step, looks);
     }
     this.#bracket.leave();
   }
@@ -207,7 +264,7 @@ export class CoherencyDomain {
    * @see Arm DDI 0487 `DC CVAC`; Linux 6.1 `arch/arm64/mm/cache.S` dcache_clean_poc
    */
   clean(phys: PhysAddr, length: number, by: Accessor = KERNEL): number {
-    return this.#maintain('clean', phys, length, by);
+    return this.#parts.maintenance.run('clean', rowOf(phys, length), by).lines;
   }
 
   /**
@@ -220,7 +277,7 @@ export class CoherencyDomain {
    * @see Arm DDI 0487 `DC IVAC`; Linux 6.1 `arch/arm64/mm/cache.S` dcache_inval_poc
    */
   invalidate(phys: PhysAddr, length: number, by: Accessor = KERNEL): number {
-    return this.#maintain('invalidate', phys, length, by);
+    return this.#parts.maintenance.run('invalidate', rowOf(phys, length), by).lines;
   }
 
   /**
@@ -233,38 +290,63 @@ export class CoherencyDomain {
    * @see Arm DDI 0487 `DC CIVAC`; Linux 6.1 `arch/arm64/mm/cache.S` dcache_clean_inval_poc
    */
   cleanInvalidate(phys: PhysAddr, length: number, by: Accessor = KERNEL): number {
-    return this.#maintain('clean-invalidate', phys, length, by);
+    return this.#parts.maintenance.run('clean-invalidate', rowOf(phys, length), by).lines;
   }
 
-  /** Waits until all writes have left the CPU: drains the write-combining buffer and charges a barrier. */
+  /**
+   * Maintenance of a rectangle, row by row and with one barrier at the end: charges the lines of every row, so those that two rows
+   * share twice. Errors as {@link clean} and {@link invalidate}.
+   *
+   * @returns what it did.
+   * @throws {InvariantError} `strideBytes` below `rowBytes`, or `rows` that is no whole number.
+   */
+  maintainRect(op: MaintenanceOp, rect: MemoryRect, by: Accessor = KERNEL): MaintenanceCounts {
+    return this.#parts.maintenance.run(op, rect, by);
+  }
+
+  /**
+   * Maintenance of the system cache alone, by its own registers: all there is for one that lies beyond the point of coherency. Charges
+   * as maintenance by address; errors as {@link clean} and {@link invalidate}.
+   *
+   * @returns what it did.
+   * @see Linux 6.1 `arch/arm/mm/cache-l2x0.c` outer_cache operations
+   */
+  maintainSystemCache(op: MaintenanceOp, phys: PhysAddr, length: number, by: Accessor = KERNEL): MaintenanceCounts {
+    return this.#parts.maintenance.run(op, rowOf(phys, length), by, true);
+  }
+
+  /** Waits until all writes have left the CPU that runs: drains its write-combining buffer and charges a barrier. */
   barrier(by: Accessor = KERNEL): void {
-    this.#bracket.enter(by);
-    this.#buffer.drainAll();
+    this.#bracket.begin(by, START, 0, false);
+    this.#copies.buffers.mine?.drainAll();
     this.#cpu.debtNs += this.costs.barrierNs;
     this.#bracket.leave();
   }
 
   /**
-   * Drains the write-combining buffer, which hardware may do at any time. Costs nothing.
+   * Drains the write-combining buffers of all CPUs, which hardware may do at any time. Costs nothing.
    *
    * @returns the lines drained.
    * @throws {HazardError} `*-write.lost` old bytes went over newer ones; all is drained.
    */
   drainWriteBuffer(): number {
     this.#bracket.enter(HARDWARE);
-    const lines = this.#buffer.drainAll();
+    let lines = 0;
+    for (const buffer of this.#copies.buffers.all) lines += buffer.drainAll();
     this.#bracket.leave();
     return lines;
   }
 
   /** Fetches lines into the cache, which hardware may do at any time (speculation). Costs nothing. Errors as {@link clean}. */
   prefetch(phys: PhysAddr, length: number): void {
-    this.#onLines(phys, length, 'fetch');
+    checkRange(this.memory, 'prefetch', phys, null, 0, length);
+    this.#parts.onLines('fetch', phys, length);
   }
 
   /** Evicts lines, dirty ones are written back, which hardware may do at any time. Costs nothing. Errors as {@link clean}. */
   evict(phys: PhysAddr, length: number): void {
-    this.#onLines(phys, length, 'cleanInvalidate');
+    checkRange(this.memory, 'evict', phys, null, 0, length);
+    this.#parts.onLines('cleanInvalidate', phys, length);
   }
 
   /**
@@ -275,12 +357,9 @@ export class CoherencyDomain {
    */
   zero(phys: PhysAddr, length: number, accessor: Accessor): void {
     checkRange(this.memory, 'zero', phys, null, 0, length);
-    this.#bracket.enter(accessor);
+    this.#bracket.begin(accessor, phys, length, true);
     this.#shadow?.beginWrite();
-    for (let done = 0, step = 0; done < length; done += step) {
-      step = Math.min(PAGE_SIZE, contiguousRun(this.memory, phys + done, length - done));
-      this.#cpu.writeCached(this.memory.resolve((phys + done) as PhysAddr), this.#zeros, 0, step);
-    }
+    this.#kernel.zero(phys, length);
     this.#bracket.leave();
   }
 
@@ -289,24 +368,11 @@ export class CoherencyDomain {
    * read and write. The ranges must not overlap. Errors as {@link cpuRead} and {@link cpuWrite}, one report for all.
    */
   copy(dst: PhysAddr, src: PhysAddr, length: number, accessor: Accessor): void {
-    checkRange(this.memory, 'copy (dst)', dst, null, 0, length);
-    checkRange(this.memory, 'copy (src)', src, null, 0, length);
-    assert(
-      dst + length <= src || src + length <= dst,
-      'copy: %s bytes at %s and %s overlap',
-      length,
-      hex(src),
-      hex(dst),
-    );
-    this.#bracket.enter(accessor);
+    this.#kernel.checkCopy(dst, src, length);
+    this.#bracket.begin(accessor, src, length, true);
+    this.mapCached(dst, length);
     this.#shadow?.beginWrite();
-    for (let done = 0, step = 0; done < length; done += step) {
-      const left = Math.min(length - done, PAGE_SIZE);
-      step = Math.min(contiguousRun(this.memory, src + done, left), contiguousRun(this.memory, dst + done, left));
-      const piece = this.memory.storesBytes ? this.#copyBuffer : null;
-      this.#cpu.readCached(this.memory.resolve((src + done) as PhysAddr), piece, 0, step);
-      this.#cpu.writeCached(this.memory.resolve((dst + done) as PhysAddr), piece, 0, step);
-    }
+    this.#kernel.copy(dst, src, length);
     this.#bracket.leave();
   }
 
@@ -323,64 +389,12 @@ export class CoherencyDomain {
   /** Fills `out` with what a CPU read with this attribute would return now. No time, no state change. Errors as {@link cpuRead}. */
   peek(phys: PhysAddr, out: Uint8Array, outOffset: number, length: number, attribute: MemoryAttribute): void {
     checkRange(this.memory, 'peek', phys, out, outOffset, length);
-    this.memory.read(phys, out, outOffset, length);
-    if (!this.memory.storesBytes) return;
-    for (let done = 0, step = 0; done < length; done += step) {
-      step = contiguousRun(this.memory, phys + done, length - done);
-      const at = this.memory.resolve((phys + done) as PhysAddr);
-      if (attribute === 'cached') this.cache.overlay(at, out, outOffset + done, step);
-      else this.#buffer.overlay(at, out, outOffset + done, step);
-    }
+    peekAt(this.#copies, phys, out, outOffset, length, attribute, this.#parts.past.seesSystem);
   }
 
   /** Puts `bytes` where everyone sees them: into memory and every copy of it. No time, nobody's write. Errors as {@link cpuWrite}. */
   poke(phys: PhysAddr, bytes: Uint8Array): void {
     checkRange(this.memory, 'poke', phys, bytes, 0, bytes.length);
-    this.memory.write(phys, bytes, 0, bytes.length);
-    for (let i = 0; this.memory.storesBytes && i < bytes.length; i++) {
-      const at = this.memory.resolve((phys + i) as PhysAddr);
-      const value = bytes[i] as number;
-      this.cache.poke(at, value);
-      const waiting = this.#buffer.indexOf(at);
-      if (waiting >= 0) this.#buffer.bytes[waiting] = value;
-      this.#shadow?.poked(at, value);
-    }
-  }
-
-  #maintain(op: Maintenance, phys: PhysAddr, length: number, by: Accessor): number {
-    checkRange(this.memory, op, phys, null, 0, length);
-    this.#bracket.enter(by);
-    this.#buffer.drainAll();
-    let lines = 0;
-    for (let done = 0, step = 0; done < length; done += step) {
-      step = contiguousRun(this.memory, phys + done, length - done);
-      const at = this.memory.resolve((phys + done) as PhysAddr);
-      if (op === 'clean') lines += this.cache.clean(at, step);
-      else if (op === 'invalidate') lines += this.cache.invalidate(at, step);
-      else lines += this.cache.cleanInvalidate(at, step);
-    }
-    const perLineNs = op === 'invalidate' ? this.costs.invalidateLineNs : this.costs.cleanLineNs;
-    this.#cpu.debtNs += lines * perLineNs + this.costs.barrierNs;
-    try {
-      this.#traceMaintenance(op, phys, length, lines);
-    } finally {
-      this.#bracket.leave(); // also when a listener throws: the bracket must not stay open
-    }
-    return lines;
-  }
-
-  #traceMaintenance(op: Maintenance, phys: PhysAddr, bytes: number, lines: number): void {
-    const { trace, now } = this.#sim;
-    if (trace.enabled) trace.emit({ kind: 'cache.maintain', timeNs: now, op, phys, bytes, lines });
-  }
-
-  #onLines(phys: PhysAddr, length: number, op: 'fetch' | 'cleanInvalidate'): void {
-    checkRange(this.memory, op, phys, null, 0, length);
-    this.#bracket.enter(HARDWARE);
-    for (let done = 0, step = 0; done < length; done += step) {
-      step = contiguousRun(this.memory, phys + done, length - done);
-      this.cache[op](this.memory.resolve((phys + done) as PhysAddr), step);
-    }
-    this.#bracket.leave();
+    pokeAt(this.#copies, this.#parts.all, this.#shadow, phys, bytes);
   }
 }

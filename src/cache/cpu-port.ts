@@ -1,34 +1,66 @@
 /**
- * The three ways from a CPU to memory, with what each costs: through the cache, through the write-combining buffer, or
+ * The ways from a CPU to memory, with what each costs: through the cache, through the write-combining buffer of the CPU that runs, or
  * straight. Works on contiguous real memory that was checked before.
  */
 import type { PhysAddr } from '../base/addr.ts';
-import type { PhysMemory } from '../mem/phys-memory.ts';
+import { ErrnoError } from '../base/errors.ts';
 import type { CacheCosts } from './cache-costs.ts';
-import type { CpuCache } from './cpu-cache.ts';
-import type { ShadowCopies } from './line-at-hand.ts';
+import { readPast, writePast } from './device-port.ts';
+import type { DomainCopies, Looks } from './domain-copies.ts';
 import type { Shadow } from './shadow.ts';
-import type { WriteCombiningBuffer } from './write-combining.ts';
 
-/** How a CPU mapping treats memory: through the cache, gathered in the write-combining buffer, or one by one. */
-export type MemoryAttribute = 'cached' | 'write-combined' | 'uncached';
+/**
+ * How a CPU mapping treats memory.
+ *
+ * - `'cached'` through the cache.
+ * - `'write-combined'` writes are gathered in the write-combining buffer of the CPU, reads go straight.
+ * - `'uncached'` one by one, after all that waits in the CPU's buffer (x86 UC; Arm Normal non-cacheable without gathering).
+ * - `'device'` one by one in program order, as registers want it: nothing is gathered or reordered, and the write-combining buffer is *not*
+ *   drained: a write to a doorbell overtakes the data it announces, unless a barrier is between them. Accesses must be
+ *   aligned (Arm Device-nGnRE).
+ *
+ * @see Arm DDI 0487 B2.7 "Memory types and attributes"; Intel SDM volume 3, 12.3; Linux 6.1 `Documentation/driver-api/device-io.rst`
+ */
+export type MemoryAttribute = 'cached' | 'write-combined' | 'uncached' | 'device';
+
+/** Bytes of the widest access to Device memory. */
+const WIDEST = 8;
+
+/**
+ * Checks that an access to Device memory is one that hardware makes: 1, 2, 4 or 8 bytes at a multiple of that, or whole words of 8
+ * bytes, as `memcpy_fromio` and `memcpy_toio` move them.
+ *
+ * @throws {ErrnoError} `EFAULT` an alignment fault (never retry).
+ * @see Arm DDI 0487 B2.7.2 "Device memory": an unaligned access generates an Alignment fault
+ * @internal
+ */
+export function checkDeviceAccess(op: string, phys: PhysAddr, length: number): void {
+  const isOne = length === 1 || length === 2 || length === 4;
+  const align = isOne ? length : WIDEST;
+  if (length % align === 0 && phys % align === 0) return;
+  throw new ErrnoError(
+    'EFAULT',
+    op,
+    `alignment fault: ${length} bytes at ${phys % WIDEST} modulo ${WIDEST} of Device memory`,
+  );
+}
 
 /** A CPU's side of a coherency domain. @internal */
 export class CpuPort {
   /** What its accesses have cost and nobody has paid yet, in ns. */
   debtNs = 0;
-  readonly #memory: PhysMemory;
-  readonly #cache: CpuCache;
-  readonly #buffer: WriteCombiningBuffer;
+  readonly #copies: DomainCopies;
   readonly #shadow: Shadow | undefined;
   readonly #costs: CacheCosts;
+  /** Where accesses look that go past the cache. */
+  readonly #past: Looks;
 
-  constructor(copies: ShadowCopies, shadow: Shadow | undefined, costs: CacheCosts) {
-    this.#memory = copies.memory;
-    this.#cache = copies.cache;
-    this.#buffer = copies.writeBuffer;
+  /** @param past - whether accesses past the cache see the system cache. */
+  constructor(copies: DomainCopies, shadow: Shadow | undefined, costs: CacheCosts, past: Looks) {
+    this.#copies = copies;
     this.#shadow = shadow;
     this.#costs = costs;
+    this.#past = past;
   }
 
   read(phys: PhysAddr, out: Uint8Array | null, outOffset: number, length: number, attribute: MemoryAttribute): void {
@@ -38,21 +70,25 @@ export class CpuPort {
 
   write(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number, attribute: MemoryAttribute): void {
     if (attribute === 'cached') this.writeCached(phys, src, srcOffset, length);
-    else if (attribute === 'uncached') this.#writePast(phys, src, srcOffset, length);
-    else this.#writeCombined(phys, src, srcOffset, length);
+    else if (attribute === 'write-combined') this.#writeCombined(phys, src, srcOffset, length);
+    else this.#writePast(phys, src, srcOffset, length, attribute);
   }
 
   readCached(phys: PhysAddr, out: Uint8Array | null, outOffset: number, length: number): void {
-    if (!this.#memory.storesBytes) out?.fill(0, outOffset, outOffset + length);
-    const { hits, misses } = this.#cache.counters;
-    this.#cache.read(phys, out, outOffset, length);
-    this.#chargeLines(hits, misses);
+    const { memory, cache, system } = this.#copies;
+    if (!memory.storesBytes) out?.fill(0, outOffset, outOffset + length);
+    const { hits, misses } = cache.counters;
+    const outer = system?.counters.hits ?? 0;
+    cache.read(phys, out, outOffset, length);
+    this.#chargeLines(hits, misses, outer);
   }
 
   writeCached(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number): void {
-    const { hits, misses } = this.#cache.counters;
-    this.#cache.write(phys, src, srcOffset, length);
-    this.#chargeLines(hits, misses);
+    const { cache, system } = this.#copies;
+    const { hits, misses } = cache.counters;
+    const outer = system?.counters.hits ?? 0;
+    cache.write(phys, src, srcOffset, length);
+    this.#chargeLines(hits, misses, outer);
   }
 
   #readPast(
@@ -62,39 +98,49 @@ export class CpuPort {
     length: number,
     attribute: MemoryAttribute,
   ): void {
-    if (attribute === 'uncached') this.#buffer.drainAll();
-    else this.#buffer.drainRange(phys, length);
-    if (out !== null) this.#memory.read(phys, out, outOffset, length);
-    this.#shadow?.memoryRead(phys, length, false);
+    if (attribute === 'uncached') this.#copies.buffers.mine?.drainAll();
+    else if (attribute === 'write-combined') this.#copies.buffers.mine?.drainRange(phys, length);
+    readPast(this.#copies, this.#shadow, phys, out, outOffset, length, this.#past);
     this.#chargeAccesses(phys, length);
   }
 
-  #writePast(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number): void {
-    this.#buffer.drainAll();
-    if (src !== null) this.#memory.write(phys, src, srcOffset, length);
-    this.#shadow?.memoryWritten(phys, length);
+  #writePast(
+    phys: PhysAddr,
+    src: Uint8Array | null,
+    srcOffset: number,
+    length: number,
+    attribute: MemoryAttribute,
+  ): void {
+    if (attribute === 'uncached') this.#copies.buffers.mine?.drainAll();
+    writePast(this.#copies, this.#shadow, phys, src, srcOffset, length, this.#past);
     this.#chargeAccesses(phys, length);
   }
 
   /** All but the last lines of a long write end in memory whatever happens, so they go there at once. */
   #writeCombined(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number): void {
-    const last = this.#cache.lineOf(phys + length - 1);
-    const lines = last - this.#cache.lineOf(phys) + 1;
-    const keep = this.#buffer.entries;
+    const { cache, buffers } = this.#copies;
+    const buffer = buffers.take();
+    const last = cache.lineOf(phys + length - 1);
+    const lines = last - cache.lineOf(phys) + 1;
+    const keep = buffer.entries;
     this.debtNs += lines * this.#costs.wcLineNs;
     let direct = 0;
     if (lines > 3 * keep + 4) {
-      direct = (last + 1 - keep) * this.#cache.lineBytes - phys;
-      this.#buffer.drainAll();
-      if (src !== null) this.#memory.write(phys, src, srcOffset, direct);
-      this.#shadow?.memoryWritten(phys, direct);
+      direct = (last + 1 - keep) * cache.lineBytes - phys;
+      buffer.drainAll();
+      writePast(this.#copies, this.#shadow, phys, src, srcOffset, direct, this.#past);
     }
-    this.#buffer.write((phys + direct) as PhysAddr, src, srcOffset + direct, length - direct);
+    buffer.write((phys + direct) as PhysAddr, src, srcOffset + direct, length - direct);
   }
 
-  #chargeLines(hits: number, misses: number): void {
-    const { counters } = this.#cache;
-    this.debtNs += (counters.hits - hits) * this.#costs.hitLineNs + (counters.misses - misses) * this.#costs.missLineNs;
+  /** Charges what the caches have counted since then. */
+  #chargeLines(hits: number, misses: number, outerHits: number): void {
+    const { cache, system } = this.#copies;
+    const { hitLineNs, missLineNs, systemHitLineNs = missLineNs } = this.#costs;
+    const missed = cache.counters.misses - misses;
+    this.debtNs += (cache.counters.hits - hits) * hitLineNs + missed * missLineNs;
+    if (system === undefined) return;
+    this.debtNs -= Math.min(missed, system.counters.hits - outerHits) * (missLineNs - systemHitLineNs);
   }
 
   #chargeAccesses(phys: PhysAddr, length: number): void {

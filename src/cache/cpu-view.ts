@@ -57,6 +57,7 @@ export class CpuView {
         extent.sizeBytes,
       );
       checkRange(domain.memory, `CpuView: extents[${i}]`, extent.phys, null, 0, extent.sizeBytes);
+      if (attribute === 'cached') domain.mapCached(extent.phys, extent.sizeBytes);
       sizeBytes += extent.sizeBytes;
       this.#starts[i + 1] = sizeBytes;
     }

@@ -3,7 +3,12 @@
  * lowest address, the sums of all.
  */
 import type { Nanos, PhysAddr } from '../base/addr.ts';
-import type { Accessor, HazardFacts, LostWriteFacts, StaleReadFacts } from '../base/hazards.ts';
+import type { Cause, CauseCode } from '../base/cause.ts';
+import type { Accessor, HazardFacts, LostWriteFacts, StaleReadFacts, WrongBytes } from '../base/hazards.ts';
+import type { Site } from '../base/site.ts';
+import type { HazardSide } from '../base/watch-hazards.ts';
+import { CauseFinder, remedyOf } from './cause-finder.ts';
+import type { Books } from './handovers.ts';
 import type { WriteLog } from './write-log.ts';
 
 /** An old copy that was read: one line of it. */
@@ -17,6 +22,14 @@ export interface StaleLine {
   readonly reader: Accessor;
   /** Who made the copy that was read dirty, if it was a dirty line that answered a snoop. */
   readonly holder: Accessor | undefined;
+  /** Version of that write, if it is known. */
+  readonly holderVersion?: number;
+  /** The first wrong bytes, if memory holds bytes. */
+  readonly values?: WrongBytes;
+  /** Whether the copy that was read is a line of a CPU's cache. Default: no. */
+  readonly fromCache?: boolean;
+  /** The byte of the original, when a bounce buffer was read that has an older copy of it. */
+  readonly original?: PhysAddr;
 }
 
 /** Newest bytes that vanished from a line. */
@@ -26,10 +39,27 @@ export interface LostLine {
   readonly version: number;
   /** Who dropped the line, or whose older bytes were written over the newer ones; `undefined` if forgotten. */
   readonly destroyer: Accessor | undefined;
+  /** Version of those older bytes, if it is known. */
+  readonly destroyerVersion?: number;
   readonly action: 'invalidate' | 'write-back';
+  /** The first lost bytes, if memory holds bytes. */
+  readonly values?: WrongBytes;
+  /** The bytes lay beside the range that was dropped. Default: no. */
+  readonly outside?: boolean;
+  /** The byte of the original, when the copy to or from a bounce buffer went over the bytes. */
+  readonly original?: PhysAddr;
+}
+
+/** What reports ask of the simulator. */
+export interface ReportSource extends Books {
+  /** The place of the present call, or `null`. */
+  site(): Site | null;
 }
 
 const NO_CALL = 'use one kind of mapping on both sides, or write back and invalidate by hand between them';
+
+/** Losses whose cause is remembered, for those who read the bytes later. */
+const CAUSES_KEPT = 64;
 
 interface LostTally {
   first: LostLine;
@@ -39,13 +69,22 @@ interface LostTally {
 /** The findings of one access. @internal */
 export class Findings {
   readonly #log: WriteLog;
+  readonly #source: ReportSource | null;
+  readonly #finder: CauseFinder | null;
+  /** The original of a byte of a bounce buffer; any other byte itself. */
+  originalOf: (phys: PhysAddr) => PhysAddr = (phys) => phys;
   #stale: StaleLine | undefined;
   readonly #staleLines = new Set<PhysAddr>();
   #wrongBytes = 0;
   readonly #lost = new Map<LostWriteFacts['hazard'], LostTally>();
+  /** By version of the lost bytes. */
+  readonly #lossCauses = new Map<number, Cause>();
 
-  constructor(log: WriteLog) {
+  /** @param source - `null`: causes are unknown. */
+  constructor(log: WriteLog, source: ReportSource | null = null, lineBytes = 64) {
     this.#log = log;
+    this.#source = source;
+    this.#finder = source === null ? null : new CauseFinder(source, lineBytes);
   }
 
   /** Whether there is nothing to report. */
@@ -61,7 +100,7 @@ export class Findings {
 
   /** One call for each kind of writer whose bytes the line lost. */
   noteLost(line: LostLine): void {
-    const hazard = this.lossOf(line.version, line.action);
+    const hazard = line.outside === true ? 'cache.neighbour-destroyed' : this.lossOf(line.version, line.action);
     const tally = this.#lost.get(hazard);
     if (tally === undefined) {
       this.#lost.set(hazard, { first: line, lines: new Set([line.phys]) });
@@ -72,7 +111,7 @@ export class Findings {
   }
 
   /** Which hazard the loss of `version` is. A forgotten writer is taken for the usual victim of `action`. */
-  lossOf(version: number, action: LostLine['action']): LostWriteFacts['hazard'] {
+  lossOf(version: number, action: LostLine['action']): 'cpu-write.lost' | 'device-write.lost' {
     const kind = this.#log.writer(version)?.kind ?? (action === 'invalidate' ? 'cpu' : 'device');
     return kind === 'cpu' ? 'cpu-write.lost' : 'device-write.lost';
   }
@@ -80,8 +119,10 @@ export class Findings {
   /** The reports, losses first, and forgets them. */
   take(now: Nanos): HazardFacts[] {
     const facts: HazardFacts[] = [];
-    for (const [hazard, tally] of this.#lost) facts.push(this.#lostFacts(hazard, tally, now));
-    if (this.#stale !== undefined) facts.push(this.#staleFacts(this.#stale, now));
+    const site = this.#source === null ? '' : placeOf(this.#source, now);
+    const place = site === '' ? {} : { site };
+    for (const [hazard, tally] of this.#lost) facts.push(this.#lostFacts(hazard, tally, { timeNs: now, ...place }));
+    if (this.#stale !== undefined) facts.push(this.#staleFacts(this.#stale, { timeNs: now, ...place }));
     this.clear();
     return facts;
   }
@@ -93,43 +134,112 @@ export class Findings {
     this.#lost.clear();
   }
 
-  #staleFacts(first: StaleLine, now: Nanos): StaleReadFacts {
-    const { reader, holder, newestIn } = first;
-    const writer = this.#log.writer(first.version);
+  #staleFacts(first: StaleLine, when: Pick<HazardSide, 'timeNs' | 'site'>): StaleReadFacts {
+    const { reader, holder, newestIn, version, values, original } = first;
+    const writer = this.#log.call(version);
+    const side: HazardSide = { who: reader.name, via: reader.via, action: 'read', ...when };
     const byReader = newestIn === 'memory';
-    const remedies = byReader
-      ? [holder?.afterWrite, reader.beforeRead, writer?.afterWrite]
-      : [writer?.afterWrite, reader.beforeRead];
+    const calls = byReader
+      ? [holder?.afterWrite, reader.beforeRead, writer?.accessor.afterWrite]
+      : [writer?.accessor.afterWrite, reader.beforeRead];
+    const found =
+      newestIn === 'lost' && original === undefined
+        ? (this.#lossCauses.get(version) ?? null)
+        : (this.#finder?.ofRead({
+            ...{ newestIn, reader, side, writer, fromCache: first.fromCache ?? false },
+            phys: original ?? this.originalOf(values?.phys ?? first.phys),
+            holder: this.#log.call(first.holderVersion ?? 0),
+            isBounce: original !== undefined,
+          }) ?? null);
+    const cause = found ?? unknownCause(firstCall(calls), this.#log.side(version), side);
     return {
       hazard: reader.kind === 'cpu' ? 'cpu-read.stale' : 'device-read.stale',
       phys: first.phys,
       staleLines: this.#staleLines.size,
       staleBytes: this.#wrongBytes,
       newestIn,
-      reader: { who: reader.name, via: reader.via, action: 'read', timeNs: now },
-      writer: this.#log.side(first.version),
-      remedy: firstCall(remedies),
+      ...(values === undefined ? {} : { values }),
+      reader: side,
+      writer: this.#log.side(version),
+      cause,
+      remedy: remedyFor(cause, [reader.beforeRead, writer?.accessor.afterWrite], first.phys),
     };
   }
 
-  #lostFacts(hazard: LostWriteFacts['hazard'], tally: LostTally, now: Nanos): LostWriteFacts {
-    const { phys, version, destroyer, action } = tally.first;
-    const writer = this.#log.writer(version);
-    const culprits = action === 'invalidate' ? [writer, destroyer] : [destroyer, writer];
+  #lostFacts(
+    hazard: LostWriteFacts['hazard'],
+    tally: LostTally,
+    when: Pick<HazardSide, 'timeNs' | 'site'>,
+  ): LostWriteFacts {
+    const { phys, version, destroyer, action, values, original } = tally.first;
+    const writer = this.#log.call(version);
+    const side: HazardSide = {
+      who: destroyer?.name ?? 'unknown (log full)',
+      via: destroyer?.via ?? 'unknown',
+      action,
+      ...when,
+    };
+    const pair = [writer?.accessor, destroyer];
+    const culprits = action === 'invalidate' ? pair : [destroyer, writer?.accessor];
+    const calls = culprits.map((accessor) => accessor?.afterWrite);
+    const older = this.#log.call(tally.first.destroyerVersion ?? 0);
+    const found = this.#finder?.ofLoss({
+      ...{ hazard, action, writer, older, destroyer, side },
+      phys: original ?? this.originalOf(values?.phys ?? phys),
+      isBounce: original !== undefined,
+    });
+    const cause = found ?? unknownCause(firstCall(calls), this.#log.side(version), side);
+    this.#keepCause(version, cause);
     return {
       hazard,
       phys,
       lostLines: tally.lines.size,
-      destroyer: {
-        who: destroyer?.name ?? 'unknown (log full)',
-        via: destroyer?.via ?? 'unknown',
-        action,
-        timeNs: now,
-      },
+      ...(values === undefined ? {} : { values }),
+      destroyer: side,
       writer: this.#log.side(version),
-      remedy: firstCall(culprits.map((accessor) => accessor?.afterWrite)),
+      cause,
+      remedy: remedyFor(cause, calls, phys),
     };
   }
+
+  #keepCause(version: number, cause: Cause): void {
+    this.#lossCauses.delete(version);
+    this.#lossCauses.set(version, cause);
+    for (const oldest of this.#lossCauses.keys()) {
+      if (this.#lossCauses.size <= CAUSES_KEPT) break;
+      this.#lossCauses.delete(oldest);
+    }
+  }
+}
+
+/** The place of the present call; of one that waited on its way here, that of the youngest call of this instant that is noted. */
+function placeOf(source: ReportSource, now: Nanos): string {
+  const here = source.site()?.text ?? '';
+  if (here !== '') return here;
+  for (const { timeNs, site } of source.syncs.youngestFirst()) {
+    if (timeNs !== now) break;
+    const text = site?.text ?? '';
+    if (text !== '') return text;
+  }
+  return '';
+}
+
+function unknownCause(call: string, after: HazardSide, before: HazardSide): Cause {
+  return { code: 'unknown', call: call === NO_CALL ? '' : call, by: 'the owner', after, before, instead: '' };
+}
+
+/** Causes whose call the accessor has words for, if he has any. */
+const OWN_WORDS: readonly CauseCode[] = ['missing-sync-for-cpu', 'missing-sync-for-device', 'missing-map'];
+
+/** The accessor's own words for the call, where they fit; those of a process name the descriptor, and the least access that does. */
+function remedyFor(cause: Cause, calls: readonly (string | undefined)[], phys: PhysAddr): string {
+  if (cause.code === 'unknown') return cause.call === '' ? NO_CALL : cause.call;
+  const step = /DMA_BUF_IOCTL_SYNC, (START|END)/.exec(cause.call)?.[1];
+  const isOwn = (call: string | undefined): boolean =>
+    step === undefined
+      ? OWN_WORDS.includes(cause.code) && call !== undefined && call !== '' && !call.startsWith('ioctl(')
+      : call?.includes(`DMA_BUF_SYNC_${step} `) === true;
+  return calls.find(isOwn) ?? remedyOf(cause, phys);
 }
 
 function firstCall(calls: readonly (string | undefined)[]): string {

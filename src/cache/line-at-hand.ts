@@ -1,58 +1,96 @@
-/** The bytes of one line in each of its copies, for a shadow that compares them. */
+/** One line in each of its copies, for a shadow that compares them. */
 import type { PhysAddr } from '../base/addr.ts';
 import type { StaleReadFacts } from '../base/hazards.ts';
 import type { PhysMemory } from '../mem/phys-memory.ts';
 import type { CpuCache } from './cpu-cache.ts';
-import type { SplitLines } from './split-lines.ts';
+import { type CopyNumber, MEMORY } from './lower-level.ts';
 import type { WriteCombiningBuffer } from './write-combining.ts';
 
-/** The copies a shadow watches. @internal */
-export interface ShadowCopies {
-  readonly memory: PhysMemory;
+/** A cache that a shadow watches: copy number 1 and up. @internal */
+export interface CacheCopy {
+  readonly place: StaleReadFacts['newestIn'];
   readonly cache: CpuCache;
-  readonly writeBuffer: WriteCombiningBuffer;
+  /** Version of each slot; an old one without meaning where the line is split. */
+  readonly held: Uint32Array;
+  /** Version of the last write into each slot. */
+  readonly writers: Uint32Array;
+}
+
+/** A write-combining buffer that a shadow watches. @internal */
+export interface BufferCopy {
+  readonly buffer: WriteCombiningBuffer;
+  /** Version of each byte that waits. */
+  readonly pending: Uint32Array;
 }
 
 /** One line at a time. @internal */
 export class LineAtHand {
-  /** Memory's bytes of it. */
-  readonly memory: Uint8Array;
-  /** Its slot in the cache, or -1. */
-  slot = -1;
-  /** Its write-combining buffer, or -1. */
-  entry = -1;
-  readonly #copies: ShadowCopies;
+  /** Its slot in each cache, or -1. */
+  readonly slots: number[] = [];
+  /** Its entry in each buffer, or -1. */
+  readonly entries: number[] = [];
+  readonly #memory: PhysMemory;
   readonly #lineBytes: number;
+  readonly #caches: readonly CacheCopy[];
+  readonly #buffers: readonly BufferCopy[];
+  /** Memory's bytes of it. */
+  readonly #bytes: Uint8Array;
 
-  constructor(copies: ShadowCopies) {
-    this.#copies = copies;
-    this.#lineBytes = copies.cache.lineBytes;
-    this.memory = new Uint8Array(this.#lineBytes);
+  constructor(memory: PhysMemory, lineBytes: number, caches: readonly CacheCopy[], buffers: readonly BufferCopy[]) {
+    this.#memory = memory;
+    this.#lineBytes = lineBytes;
+    this.#caches = caches;
+    this.#buffers = buffers;
+    this.#bytes = new Uint8Array(lineBytes);
   }
 
-  /** Takes `line` in hand; memory that was unplugged counts as zeros. @returns whether there are bytes to compare. */
+  /** Finds `line` in all copies. @returns whether any but memory has it. */
+  find(line: number): boolean {
+    let isHeld = false;
+    for (let i = 0; i < this.#caches.length; i++) {
+      const slot = (this.#caches[i] as CacheCopy).cache.directory.find(line);
+      this.slots[i] = slot;
+      if (slot >= 0) isHeld = true;
+    }
+    for (let i = 0; i < this.#buffers.length; i++) {
+      const entry = (this.#buffers[i] as BufferCopy).buffer.find(line);
+      this.entries[i] = entry;
+      if (entry >= 0) isHeld = true;
+    }
+    return isHeld;
+  }
+
+  /** Takes `line` in hand with its bytes; memory that was unplugged counts as zeros. @returns whether there are bytes to compare. */
   take(line: number): boolean {
-    const { memory, cache, writeBuffer } = this.#copies;
-    this.slot = cache.find(line);
-    this.entry = writeBuffer.find(line);
-    if (!memory.storesBytes) return false;
+    this.find(line);
+    if (!this.#memory.storesBytes) return false;
     const phys = (line * this.#lineBytes) as PhysAddr;
-    if (memory.regionAt(phys) === undefined) this.memory.fill(0);
-    else memory.read(phys, this.memory, 0, this.#lineBytes);
+    if (this.#memory.regionAt(phys) === undefined) this.#bytes.fill(0);
+    else this.#memory.read(phys, this.#bytes, 0, this.#lineBytes);
     return true;
   }
 
-  /** Byte `b` in the cache, which holds the line. */
-  cached(b: number): number {
-    const { cache } = this.#copies;
-    return cache.bytes[cache.dataAt(this.slot) + b] as number;
+  /** Byte `b` as `copy`, which holds the line, has it. */
+  byteIn(copy: CopyNumber, b: number): number {
+    if (copy === MEMORY) return this.#bytes[b] as number;
+    const { cache } = this.#caches[copy - 1] as CacheCopy;
+    return cache.bytes[cache.directory.dataAt(this.slots[copy - 1] as number) + b] as number;
   }
 
-  /** Byte `b` as the copy in `place` has it; a lost one from record `base` of `splits`. */
-  valueIn(place: StaleReadFacts['newestIn'], b: number, splits: SplitLines, base: number): number {
-    if (place === 'memory') return this.memory[b] as number;
-    if (place === 'cpu cache') return this.cached(b);
-    if (place === 'write buffer') return this.#copies.writeBuffer.bytes[this.entry * this.#lineBytes + b] as number;
-    return splits.kept[base + b] as number;
+  /** The first buffer in which byte `b` waits with `version`, or -1. */
+  waitingIn(b: number, version: number): number {
+    for (let i = 0; i < this.#buffers.length; i++) {
+      const entry = this.entries[i] as number;
+      if (entry < 0) continue;
+      const { buffer, pending } = this.#buffers[i] as BufferCopy;
+      const at = entry * this.#lineBytes + b;
+      if (buffer.mask[at] === 1 && pending[at] === version) return i;
+    }
+    return -1;
+  }
+
+  /** Byte `b` as buffer `i` has it. */
+  waitingByte(i: number, b: number): number {
+    return (this.#buffers[i] as BufferCopy).buffer.bytes[(this.entries[i] as number) * this.#lineBytes + b] as number;
   }
 }

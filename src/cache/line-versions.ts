@@ -33,6 +33,11 @@ export class VersionChunk {
     this.first = key * LINES_PER_CHUNK;
   }
 
+  /** Host bytes of its arrays. */
+  get hostBytes(): number {
+    return this.newest.byteLength + (this.#memory?.byteLength ?? 0);
+  }
+
   /** The version memory holds of the line at `index`; an old one without meaning where it is split. */
   memoryAt(index: number): number {
     return (this.#memory !== undefined && this.#apart ? this.#memory[index] : this.newest[index]) as number;
@@ -80,6 +85,13 @@ export class LineVersions {
   readonly #chunks = new Map<number, VersionChunk>();
   /** Direct mapped by chunk number. */
   readonly #recent: VersionChunk[] = [];
+
+  /** Host bytes of all chunks. */
+  get hostBytes(): number {
+    let bytes = 0;
+    for (const chunk of this.#chunks.values()) bytes += chunk.hostBytes;
+    return bytes;
+  }
 
   /** The chunk that `line` lies in, made if there is none. */
   chunkOf(line: number): VersionChunk {

@@ -4,98 +4,128 @@
  *
  * Rules:
  * 1. A write call gets one version (`write-log.ts`). The newest version of a line is the last written anywhere; the
- *    copies are memory, the CPU cache and the write-combining buffer, each with the version it holds.
+ *    copies are memory, the caches (of the CPUs, of the system, of devices) and the write-combining buffers, each with the version it
+ *    holds.
  * 2. Versions are kept by line. A line whose bytes differ in age gets versions by byte (`split-lines.ts`) until memory
- *    and cache are all newest again: so bytes beside the accessed ones raise no alarm.
+ *    and caches are all newest again: so bytes beside the accessed ones raise no alarm.
  * 3. A read is stale if a byte *asked for* came from an older copy and its value differs from the newest (tag mode: only
  *    the version counts). Old bytes that are equal by luck are counted in `luckyReads` and nothing else.
  * 4. A byte is lost when the last copy of its newest version is dropped, or overwritten by an older one with another
- *    value. Its newest version stays the lost one until it is written again; its value is kept to compare with.
+ *    value; a clean line in a device's cache is no such copy, since nobody else will ever see it. The byte's newest version stays the
+ *    lost one until it is written again; its value is kept to compare with.
  * 5. One access raises at most one report of a kind, after it is done and paid: a thrown report leaves all in order.
+ *
+ * Memory: 64 KiB for each MiB of memory that was written, twice that where memory has ever been behind a cache (lines of 64 bytes); 8 bytes
+ * a line of each cache; a record of 13 bytes a byte for each line of rule 2, and 4 more for every cache after the first; the log.
  */
 import type { PhysAddr } from '../base/addr.ts';
-import type { Accessor, StaleReadFacts } from '../base/hazards.ts';
+import type { Accessor, StaleReadFacts, WrongBytes } from '../base/hazards.ts';
+import type { PhysMemory } from '../mem/phys-memory.ts';
 import type { Simulator } from '../sim/simulator.ts';
-import type { CacheObserver, CpuCache } from './cpu-cache.ts';
-import { Findings, type LostLine } from './findings.ts';
-import { LineAtHand, type ShadowCopies } from './line-at-hand.ts';
-import { LINES_PER_CHUNK, LineVersions, SPLIT, type VersionChunk } from './line-versions.ts';
-import { SplitLines } from './split-lines.ts';
-import type { WriteBufferObserver, WriteCombiningBuffer } from './write-combining.ts';
+import { BounceLinks, type ByteHistory, type NewestByte } from './bounce-links.ts';
+import { BufferShadow } from './buffer-shadow.ts';
+import { CacheShadow } from './cache-shadow.ts';
+import type { CpuCache } from './cpu-cache.ts';
+import { CPU_CACHE, type Looks, SYSTEM_CACHE } from './domain-copies.ts';
+import type { Findings } from './findings.ts';
+import type { CacheCopy } from './line-at-hand.ts';
+import { LINES_PER_CHUNK, SPLIT, type VersionChunk } from './line-versions.ts';
+import { type CopyNumber, MEMORY } from './lower-level.ts';
+import { ShadowLines, VALUES_TOLD } from './shadow-lines.ts';
+import type { WriteCombiningBuffer } from './write-combining.ts';
 import { WriteLog } from './write-log.ts';
 
+/** How to make a {@link Shadow}. */
+export interface ShadowOptions {
+  readonly memory: PhysMemory;
+  readonly lineBytes: number;
+  /** Write calls whose author is remembered. */
+  readonly logEntries: number;
+  /** Who acts before anybody did. */
+  readonly nobody: Accessor;
+}
+
 /** Watches one coherency domain. @internal */
-export class Shadow implements CacheObserver, WriteBufferObserver {
+export class Shadow implements ByteHistory {
   /** Accesses that got old bytes which happened to equal the newest. */
   luckyReads = 0;
+  /** Which bytes are copies of which. */
+  readonly bounces: BounceLinks;
   readonly #sim: Simulator;
-  readonly #cache: CpuCache;
-  readonly #buffer: WriteCombiningBuffer;
+  readonly #lines: ShadowLines;
   readonly #lineBytes: number;
-  readonly #log: WriteLog;
-  readonly #findings: Findings;
-  readonly #lines = new LineVersions();
-  readonly #splits: SplitLines;
-  /** Version of each cache slot; an old one without meaning where the line is split. */
-  readonly #held: Uint32Array;
-  /** Version of the last CPU write into each cache slot. */
-  readonly #writers: Uint32Array;
-  /** Version of each byte that waits in the write-combining buffer. */
-  readonly #pending: Uint32Array;
-  readonly #hand: LineAtHand;
-  #actor: Accessor;
-  #version = 0;
   #sawLuck = false;
 
-  constructor(sim: Simulator, copies: ShadowCopies, logEntries: number, nobody: Accessor) {
-    const { cache, writeBuffer } = copies;
+  constructor(sim: Simulator, { memory, lineBytes, logEntries, nobody }: ShadowOptions) {
     this.#sim = sim;
-    this.#cache = cache;
-    this.#buffer = writeBuffer;
-    this.#lineBytes = cache.lineBytes;
-    this.#log = new WriteLog(logEntries);
-    this.#findings = new Findings(this.#log);
-    this.#splits = new SplitLines(cache.lineBytes);
-    this.#held = new Uint32Array(cache.slots);
-    this.#writers = new Uint32Array(cache.slots);
-    this.#pending = new Uint32Array(writeBuffer.entries * cache.lineBytes);
-    this.#hand = new LineAtHand(copies);
-    this.#actor = nobody;
+    this.#lineBytes = lineBytes;
+    this.#lines = new ShadowLines(memory, lineBytes, new WriteLog(logEntries, sim), nobody, sim);
+    this.bounces = new BounceLinks(this);
   }
 
   /** Lines kept by byte at this moment. */
   get splitLines(): number {
-    return this.#splits.count;
+    return this.#lines.splits.count;
+  }
+
+  /** Host bytes of its arrays, the log of write calls apart. */
+  get hostBytes(): number {
+    return this.#lines.hostBytes;
+  }
+
+  /** Watches `cache` from now on; the first is that of the CPUs, the second the system's, if there is one. */
+  watch(cache: CpuCache, place: StaleReadFacts['newestIn']): void {
+    cache.observer = new CacheShadow(this, this.#lines, cache, place);
+  }
+
+  /** Watches a write-combining buffer from now on. */
+  watchBuffer(buffer: WriteCombiningBuffer): void {
+    buffer.observer = new BufferShadow(this.#lines, buffer);
   }
 
   /** From now on `actor` acts. */
   enter(actor: Accessor): void {
-    this.#actor = actor;
+    this.#lines.actor = actor;
   }
 
   /** From now on writes belong to a new write call of the actor. */
   beginWrite(): void {
-    this.#version = this.#log.note(this.#actor, this.#sim.now);
+    this.#lines.version = this.#lines.log.note(this.#lines.actor, this.#sim.now);
+  }
+
+  /** An invalidate of [phys, phys + length) begins: what it drops beside that, it was not asked to. */
+  beginInvalidate(phys: PhysAddr, length: number): void {
+    this.#lines.askedFrom = phys;
+    this.#lines.askedTo = phys + length;
+  }
+
+  endInvalidate(): void {
+    this.#lines.askedFrom = 0;
+    this.#lines.askedTo = Infinity;
   }
 
   /** Reports what was found since the last call. @throws {HazardError} under policy `'throw'`. */
   finish(): void {
+    const { findings, log } = this.#lines;
+    log.endAccess();
     if (this.#sawLuck) {
       this.#sawLuck = false;
-      if (this.#findings.empty) this.luckyReads++;
+      if (findings.empty) this.luckyReads++;
     }
-    if (this.#findings.empty) return;
-    for (const facts of this.#findings.take(this.#sim.now)) this.#sim.report(facts);
+    if (findings.empty) return;
+    for (const facts of findings.take(this.#sim.now)) this.#sim.report(facts);
   }
 
   /** Forgets what was found since the last call. */
   abandon(): void {
     this.#sawLuck = false;
-    this.#findings.clear();
+    this.#lines.log.endAccess();
+    this.#lines.findings.clear();
   }
 
   /** The present write call wrote [phys, phys + length) straight to memory. */
   memoryWritten(phys: PhysAddr, length: number): void {
+    const { versions, splits, version } = this.#lines;
     const size = this.#lineBytes;
     const end = phys + length;
     let line = Math.ceil(phys / size);
@@ -103,33 +133,32 @@ export class Shadow implements CacheObserver, WriteBufferObserver {
       this.#memoryPart(line - 1, phys - (line - 1) * size, Math.min(size, end - (line - 1) * size));
     const last = Math.floor(end / size);
     while (line < last) {
-      const chunk = this.#lines.chunkOf(line);
+      const chunk = versions.chunkOf(line);
       const from = line - chunk.first;
       const to = Math.min(LINES_PER_CHUNK, last - chunk.first);
       for (let i = from; chunk.splits > 0 && i < to; i++) {
         if (chunk.newest[i] !== SPLIT) continue;
-        this.#splits.close(chunk.first + i);
-        chunk.set(i, this.#version, this.#version);
+        splits.close(chunk.first + i);
+        chunk.set(i, version, version);
       }
-      chunk.fill(from, to, this.#version);
+      chunk.fill(from, to, version);
       line = chunk.first + to;
     }
     if (line === last && last * size < end) this.#memoryPart(last, 0, end - last * size);
   }
 
-  /** The actor read [phys, phys + length) from memory; lines that are dirty in the cache apart if he `snoops`. */
-  memoryRead(phys: PhysAddr, length: number, snoops: boolean): void {
+  /** The actor read [phys, phys + length) from memory, but for lines that a cache he looks into answers. */
+  memoryRead(phys: PhysAddr, length: number, looks: Looks): void {
     const size = this.#lineBytes;
     const end = phys + length;
     for (let line = Math.floor(phys / size); line * size < end; ) {
       const first = Math.floor(line / LINES_PER_CHUNK) * LINES_PER_CHUNK;
       const stop = Math.min(first + LINES_PER_CHUNK, Math.ceil(end / size));
-      const chunk = this.#lines.existing(line);
+      const chunk = this.#lines.versions.existing(line);
       for (; chunk !== undefined && chunk.behind > 0 && line < stop; line++) {
         const i = line - first;
-        if (chunk.memoryAt(i) === chunk.newest[i]) continue;
-        if (snoops && this.#isDirty(line)) continue;
-        this.#checkRead(line, Math.max(0, phys - line * size), Math.min(size, end - line * size), -1);
+        if (chunk.memoryAt(i) === chunk.newest[i] || this.#isAnswered(line, looks)) continue;
+        this.checkRead(line, Math.max(0, phys - line * size), Math.min(size, end - line * size), MEMORY, 0);
       }
       line = stop;
     }
@@ -138,234 +167,156 @@ export class Shadow implements CacheObserver, WriteBufferObserver {
   /** Every copy of byte `phys` was made equal from outside. */
   poked(phys: number, value: number): void {
     const line = Math.floor(phys / this.#lineBytes);
-    const base = this.#splits.baseOf(line);
-    if (base >= 0) this.#splits.kept[base + phys - line * this.#lineBytes] = value;
+    const base = this.#lines.splits.baseOf(line);
+    if (base >= 0) this.#lines.splits.kept[base + phys - line * this.#lineBytes] = value;
   }
 
-  filled(slot: number, line: number): void {
-    const chunk = this.#lines.chunkOf(line);
-    const index = line - chunk.first;
-    if (chunk.newest[index] !== SPLIT) {
-      this.#held[slot] = chunk.memoryAt(index);
-      return;
-    }
-    const base = this.#splits.baseOf(line);
-    this.#held[slot] = 0;
-    this.#splits.cache.set(this.#splits.memory.subarray(base, base + this.#lineBytes), base);
-  }
-
-  lineRead(slot: number, line: number, from: number, to: number): void {
-    const chunk = this.#lines.chunkOf(line);
-    if (chunk.newest[line - chunk.first] !== this.#held[slot]) this.#checkRead(line, from, to, slot);
-  }
-
-  lineWritten(slot: number, line: number, from: number, to: number): void {
-    const version = this.#version;
-    const chunk = this.#lines.chunkOf(line);
-    const index = line - chunk.first;
-    this.#writers[slot] = version;
-    if (to - from === this.#lineBytes) {
-      const memory = chunk.memoryAt(index);
-      if (chunk.newest[index] === SPLIT) this.#splits.close(line);
-      chunk.set(index, version, memory);
-      this.#held[slot] = version;
-      return;
-    }
-    const base = this.#recordOf(line, chunk, slot);
-    this.#splits.newest.fill(version, base + from, base + to);
-    this.#splits.cache.fill(version, base + from, base + to);
-  }
-
-  writingBack(slot: number, line: number): void {
-    const chunk = this.#lines.chunkOf(line);
-    const index = line - chunk.first;
-    const held = this.#held[slot] as number;
-    if (chunk.newest[index] === held) {
-      if (chunk.memoryAt(index) !== held) chunk.set(index, held, held);
-      return;
-    }
-    const base = this.#recordOf(line, chunk, slot);
-    const { newest, memory, cache } = this.#splits;
-    const destroyer = this.#log.writer(this.#writers[slot] as number);
-    const bytes = this.#hand.take(line);
-    const lost: LossMarks = { cpu: 0, device: 0 };
-    for (let b = 0; b < this.#lineBytes; b++) {
-      const want = newest[base + b] as number;
-      const mine = cache[base + b] as number;
-      if (mine !== want && memory[base + b] === want) {
-        if (bytes && this.#hand.memory[b] === this.#hand.cached(b)) {
-          cache[base + b] = want;
-          continue;
-        }
-        this.#markLost(lost, base + b, want, this.#hand.memory[b] as number, 'write-back');
-      }
-      memory[base + b] = mine;
-    }
-    this.#noteLost(lost, line, destroyer, 'write-back');
-    this.#settle(line, chunk, base, slot);
-  }
-
-  dropping(slot: number, line: number): void {
-    const chunk = this.#lines.chunkOf(line);
-    const index = line - chunk.first;
-    const newestOfLine = chunk.newest[index];
-    if (newestOfLine !== SPLIT && (newestOfLine !== this.#held[slot] || chunk.memoryAt(index) === newestOfLine)) return;
-    const base = this.#recordOf(line, chunk, slot);
-    const { newest, memory, cache } = this.#splits;
-    const bytes = this.#hand.take(line);
-    const lost: LossMarks = { cpu: 0, device: 0 };
-    for (let b = 0; b < this.#lineBytes; b++) {
-      const want = newest[base + b] as number;
-      if (cache[base + b] !== want || memory[base + b] === want) continue;
-      const value = bytes ? this.#hand.cached(b) : 0;
-      if (bytes && this.#hand.memory[b] === value) memory[base + b] = want;
-      else this.#markLost(lost, base + b, want, value, 'invalidate');
-    }
-    this.#noteLost(lost, line, this.#actor, 'invalidate');
-    this.#settle(line, chunk, base, -1);
-  }
-
-  pendingWritten(entry: number, line: number, from: number, to: number): void {
-    const base = this.#recordOf(line, this.#lines.chunkOf(line), this.#cache.find(line));
-    const at = entry * this.#lineBytes;
-    this.#splits.newest.fill(this.#version, base + from, base + to);
-    this.#pending.fill(this.#version, at + from, at + to);
-  }
-
-  draining(entry: number, line: number): void {
-    const slot = this.#cache.find(line);
-    const base = this.#recordOf(line, this.#lines.chunkOf(line), slot);
-    const { newest, memory, cache } = this.#splits;
-    const bytes = this.#hand.take(line);
-    const lost: LossMarks = { cpu: 0, device: 0 };
-    let destroyer = 0;
-    for (let b = 0; b < this.#lineBytes; b++) {
-      const at = entry * this.#lineBytes + b;
-      if (this.#buffer.mask[at] === 0) continue;
-      const want = newest[base + b] as number;
-      const mine = this.#pending[at] as number;
-      if (mine !== want && memory[base + b] === want && !(slot >= 0 && cache[base + b] === want)) {
-        if (bytes && this.#hand.memory[b] === this.#buffer.bytes[at]) continue;
-        this.#markLost(lost, base + b, want, this.#hand.memory[b] as number, 'write-back');
-        destroyer = mine;
-      }
-      memory[base + b] = mine;
-    }
-    this.#noteLost(lost, line, this.#log.writer(destroyer), 'write-back');
-  }
-
-  drained(line: number): void {
-    const base = this.#splits.baseOf(line);
-    if (base >= 0) this.#settle(line, this.#lines.chunkOf(line), base, this.#cache.find(line));
-  }
-
-  /** Bytes [from, to) of `line` were read from cache slot `slot`, or from memory if it is -1. */
-  #checkRead(line: number, from: number, to: number, slot: number): void {
-    const chunk = this.#lines.chunkOf(line);
-    const index = line - chunk.first;
-    const base = this.#splits.baseOf(line);
-    const { newest, memory, cache } = this.#splits;
-    const bytes = this.#hand.take(line);
-    const cached = this.#hand.slot;
+  /**
+   * Bytes [from, to) of `line` were read from `copy`.
+   *
+   * @param holder - the write call that made that copy, if it is a dirty line of somebody else; 0: it is not.
+   */
+  checkRead(line: number, from: number, to: number, copy: CopyNumber, holder: number): void {
+    const lines = this.#lines;
+    const { hand, splits } = lines;
+    const chunk = lines.versions.chunkOf(line);
+    const base = splits.baseOf(line);
+    const mine = lines.bytesOf(copy);
+    const bytes = hand.take(line);
     let old = 0;
     let wrong = 0;
     let version = 0;
+    let first = 0;
+    const values: [found: number, newest: number][] = [];
     let newestIn: StaleReadFacts['newestIn'] = 'lost';
     for (let b = from; b < to; b++) {
-      const want = (base < 0 ? chunk.newest[index] : newest[base + b]) as number;
-      const inMemory = (base < 0 ? chunk.memoryAt(index) : memory[base + b]) === want;
-      const inCache = cached >= 0 && (base < 0 ? this.#held[cached] : cache[base + b]) === want;
-      if (slot >= 0 ? inCache : inMemory) continue;
+      const want = (base < 0 ? chunk.newest[line - chunk.first] : splits.newest[base + b]) as number;
+      const got = base < 0 ? this.#lineVersion(copy, line, chunk) : mine[base + b];
+      if (got === want) continue;
       old++;
-      const place = inMemory ? 'memory' : inCache ? 'cpu cache' : this.#waits(b, want) ? 'write buffer' : 'lost';
-      if (bytes) {
-        const read = slot >= 0 ? this.#hand.cached(b) : this.#hand.memory[b];
-        if (read === this.#hand.valueIn(place, b, this.#splits, base)) continue;
+      const place = this.#newestIn(line, chunk, base, b, want);
+      if (bytes && hand.byteIn(copy, b) === this.#byteAt(place, base, b)) continue;
+      if (bytes && values.length < VALUES_TOLD && (wrong === 0 || b === first + values.length)) {
+        values.push([hand.byteIn(copy, b), this.#byteAt(place, base, b)]);
       }
       if (wrong++ > 0) continue;
+      first = b;
       version = want;
-      newestIn = place;
+      newestIn = this.#nameOf(place);
     }
     if (old > wrong) this.#sawLuck = true;
     if (wrong === 0) return;
-    this.#findings.noteStale({
-      phys: (line * this.#lineBytes) as PhysAddr,
-      wrongBytes: bytes ? wrong : 0,
-      newestIn,
-      version,
-      reader: this.#actor,
-      holder: slot >= 0 && this.#actor.kind === 'device' ? this.#log.writer(this.#writers[slot] as number) : undefined,
+    const phys = (line * this.#lineBytes) as PhysAddr;
+    const wrongBytes = bytes ? wrong : 0;
+    lines.findings.noteStale({
+      ...{ phys, wrongBytes, newestIn, version, reader: lines.actor },
+      holder: lines.log.writer(holder),
+      holderVersion: holder,
+      fromCache: copy === CPU_CACHE,
+      ...(values.length === 0 ? {} : { values: wrongBytesOf(phys + first, values) }),
     });
+  }
+
+  /** The version that `copy` holds of the line at hand, which is not split. */
+  #lineVersion(copy: CopyNumber, line: number, chunk: VersionChunk): number {
+    if (copy === MEMORY) return chunk.memoryAt(line - chunk.first);
+    return (this.#lines.caches[copy - 1] as CacheCopy).held[this.#lines.hand.slots[copy - 1] as number] as number;
+  }
+
+  /** Where version `want` of byte `b` of the line at hand is, dirty lines first: a copy's number, {@link LOST}, or below that a buffer. */
+  #newestIn(line: number, chunk: VersionChunk, base: number, b: number, want: number): number {
+    const { hand, splits, caches } = this.#lines;
+    if ((base < 0 ? chunk.memoryAt(line - chunk.first) : splits.memory[base + b]) === want) return MEMORY;
+    let clean = LOST;
+    for (let i = 0; i < caches.length; i++) {
+      const slot = hand.slots[i] as number;
+      if (slot < 0) continue;
+      if ((base < 0 ? this.#lineVersion(i + 1, line, chunk) : splits.caches[i]?.[base + b]) !== want) continue;
+      if ((caches[i] as CacheCopy).cache.directory.isDirty(slot)) return i + 1;
+      if (clean === LOST) clean = i + 1;
+    }
+    if (clean !== LOST) return clean;
+    const buffer = hand.waitingIn(b, want);
+    return buffer < 0 ? LOST : LOST - 1 - buffer;
+  }
+
+  #byteAt(place: number, base: number, b: number): number {
+    const { hand, splits } = this.#lines;
+    if (place >= MEMORY) return hand.byteIn(place, b);
+    return place === LOST ? (splits.kept[base + b] as number) : hand.waitingByte(LOST - 1 - place, b);
+  }
+
+  #nameOf(place: number): StaleReadFacts['newestIn'] {
+    if (place === MEMORY) return 'memory';
+    if (place > MEMORY) return (this.#lines.caches[place - 1] as CacheCopy).place;
+    return place === LOST ? 'lost' : 'write buffer';
   }
 
   /** The present write call wrote bytes [from, to) of `line` straight to memory, not all of it. */
   #memoryPart(line: number, from: number, to: number): void {
-    const chunk = this.#lines.chunkOf(line);
+    const { versions, splits, version, hand } = this.#lines;
+    const chunk = versions.chunkOf(line);
     const index = line - chunk.first;
-    const slot = this.#cache.find(line);
     const upToDate = chunk.memoryAt(index) === chunk.newest[index];
-    if (upToDate && slot < 0 && this.#buffer.find(line) < 0) {
-      chunk.set(index, this.#version, this.#version);
+    if (!hand.find(line) && upToDate) {
+      chunk.set(index, version, version);
       return;
     }
-    const base = this.#recordOf(line, chunk, slot);
-    this.#splits.newest.fill(this.#version, base + from, base + to);
-    this.#splits.memory.fill(this.#version, base + from, base + to);
-    this.#settle(line, chunk, base, slot);
+    const base = this.#lines.recordOf(line, chunk);
+    splits.newest.fill(version, base + from, base + to);
+    splits.memory.fill(version, base + from, base + to);
+    this.#lines.settle(line, chunk, base);
   }
 
-  /** Base of the record by byte of `line`, made from its versions by line if there is none. `slot` holds it, or -1. */
-  #recordOf(line: number, chunk: VersionChunk, slot: number): number {
-    const index = line - chunk.first;
-    const newest = chunk.newest[index] as number;
-    if (newest === SPLIT) return this.#splits.baseOf(line);
-    const memory = chunk.memoryAt(index);
-    chunk.set(index, SPLIT, memory);
-    return this.#splits.open(line, newest, memory, slot < 0 ? 0 : (this.#held[slot] as number));
+  /** The youngest write call of all. */
+  get newestVersion(): number {
+    return this.#lines.log.newest;
   }
 
-  /** Gives up the record of `line` if every copy is the newest again. `slot` holds the line, or -1. */
-  #settle(line: number, chunk: VersionChunk, base: number, slot: number): void {
-    const { newest, memory, cache } = this.#splits;
-    let youngest = 0;
-    for (let b = base; b < base + this.#lineBytes; b++) {
-      const want = newest[b] as number;
-      if (memory[b] !== want || (slot >= 0 && cache[b] !== want)) return;
-      if (want > youngest) youngest = want;
-    }
-    if (this.#buffer.find(line) >= 0) return;
-    this.#splits.close(line);
-    chunk.set(line - chunk.first, youngest, youngest);
-    if (slot >= 0) this.#held[slot] = youngest;
+  get lineBytes(): number {
+    return this.#lineBytes;
   }
 
-  #markLost(marks: LossMarks, at: number, version: number, value: number, action: LostLine['action']): void {
-    this.#splits.kept[at] = value;
-    if (this.#findings.lossOf(version, action) === 'cpu-write.lost') marks.cpu ||= version;
-    else marks.device ||= version;
+  get findings(): Findings {
+    return this.#lines.findings;
   }
 
-  #noteLost(marks: LossMarks, line: number, destroyer: Accessor | undefined, action: LostLine['action']): void {
-    const phys = (line * this.#lineBytes) as PhysAddr;
-    if (marks.cpu > 0) this.#findings.noteLost({ phys, version: marks.cpu, destroyer, action });
-    if (marks.device > 0) this.#findings.noteLost({ phys, version: marks.device, destroyer, action });
+  isDevices(version: number): boolean {
+    return this.#lines.log.writer(version)?.kind === 'device';
   }
 
-  /** Whether byte `b` of the line at hand waits in the write-combining buffer with `version`. */
-  #waits(b: number, version: number): boolean {
-    const { entry } = this.#hand;
-    const at = entry * this.#lineBytes + b;
-    return entry >= 0 && this.#buffer.mask[at] === 1 && this.#pending[at] === version;
+  lineVersion(phys: number): number {
+    const line = Math.floor(phys / this.#lineBytes);
+    const chunk = this.#lines.versions.existing(line);
+    const newest = chunk?.newest[line - chunk.first] ?? 0;
+    return newest === SPLIT ? Number.POSITIVE_INFINITY : newest;
   }
 
-  #isDirty(line: number): boolean {
-    const slot = this.#cache.find(line);
-    return slot >= 0 && this.#cache.isDirty(slot);
+  newestOf(phys: number): NewestByte {
+    const { hand, splits, versions } = this.#lines;
+    const line = Math.floor(phys / this.#lineBytes);
+    const b = phys - line * this.#lineBytes;
+    const chunk = versions.chunkOf(line);
+    const base = splits.baseOf(line);
+    const version = (base < 0 ? chunk.newest[line - chunk.first] : splits.newest[base + b]) as number;
+    const bytes = hand.take(line);
+    const place = this.#newestIn(line, chunk, base, b, version);
+    return { version, value: bytes ? this.#byteAt(place, base, b) : -1, newestIn: this.#nameOf(place) };
+  }
+
+  /** Whether a cache that is looked into answers a read of `line`, and not memory. */
+  #isAnswered(line: number, { snoops, seesSystem }: Looks): boolean {
+    const { caches } = this.#lines;
+    if (snoops && (caches[CPU_CACHE - 1] as CacheCopy).cache.holdsDirty(line)) return true;
+    const system = caches[SYSTEM_CACHE - 1];
+    if (!seesSystem || system?.place !== 'system cache') return false;
+    return system.cache.directory.find(line) >= 0;
   }
 }
 
-/** First lost version of a line by kind of writer, 0 for none. */
-interface LossMarks {
-  cpu: number;
-  device: number;
+function wrongBytesOf(phys: number, values: readonly [found: number, newest: number][]): WrongBytes {
+  return { phys: phys as PhysAddr, found: values.map(([found]) => found), newest: values.map(([, newest]) => newest) };
 }
+
+/** In place of a copy's number: no copy has it any more. */
+const LOST = -1;

@@ -14,8 +14,8 @@ export class SplitLines {
   newest: Uint32Array;
   /** The version memory holds. */
   memory: Uint32Array;
-  /** The version the CPU cache holds; without meaning while it does not hold the line. */
-  cache: Uint32Array;
+  /** The versions that each cache holds, by its place among them; without meaning while it does not hold the line. */
+  readonly caches: Uint32Array[] = [];
   /** The value of a byte whose newest version no copy holds any more. */
   kept: Uint8Array;
   #used = 0;
@@ -24,7 +24,6 @@ export class SplitLines {
     this.#lineBytes = lineBytes;
     this.newest = new Uint32Array(8 * lineBytes);
     this.memory = new Uint32Array(8 * lineBytes);
-    this.cache = new Uint32Array(8 * lineBytes);
     this.kept = new Uint8Array(8 * lineBytes);
   }
 
@@ -33,18 +32,27 @@ export class SplitLines {
     return this.#bases.size;
   }
 
+  /** Host bytes of the records, used or not. */
+  get hostBytes(): number {
+    return this.newest.byteLength * (2 + this.caches.length) + this.kept.byteLength;
+  }
+
+  /** One more cache. Whatever records there are have no line of it. */
+  addCache(): void {
+    this.caches.push(new Uint32Array(this.newest.length));
+  }
+
   /** Base of the record of `line`, or -1. */
   baseOf(line: number): number {
     return this.#bases.get(line) ?? -1;
   }
 
-  /** Gives `line` a record, every byte with these versions. @returns its base. */
-  open(line: number, newest: number, memory: number, cache: number): number {
+  /** Gives `line` a record, every byte with these versions; those of caches are to be set. @returns its base. */
+  open(line: number, newest: number, memory: number): number {
     const base = this.#free.pop() ?? this.#append();
     const end = base + this.#lineBytes;
     this.newest.fill(newest, base, end);
     this.memory.fill(memory, base, end);
-    this.cache.fill(cache, base, end);
     this.#bases.set(line, base);
     return base;
   }
@@ -61,7 +69,7 @@ export class SplitLines {
     if (this.#used > this.newest.length) {
       this.newest = doubled(this.newest);
       this.memory = doubled(this.memory);
-      this.cache = doubled(this.cache);
+      for (const [i, versions] of this.caches.entries()) this.caches[i] = doubled(versions);
       const kept = new Uint8Array(2 * this.kept.length);
       kept.set(this.kept);
       this.kept = kept;

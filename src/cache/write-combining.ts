@@ -5,26 +5,27 @@
  * 1. A write puts its bytes into the line's buffer; a line without one takes a free buffer, or the one that was taken
  *    longest ago, which is drained first (first in, first out).
  * 2. Draining writes the masked bytes to memory, over whatever it holds by then, and frees the buffer.
- * 3. Nobody looks inside: until drained, the bytes exist for no device and no other kind of view. Reads through a
- *    write-combined view drain the lines they touch; barriers, maintenance and uncached accesses drain all.
+ * 3. Nobody looks inside: until drained, the bytes exist for no device, no other CPU and no other kind of view. Reads
+ *    through a write-combined view drain the lines they touch; barriers, maintenance and uncached accesses drain all.
+ * 4. Hardware may drain any buffer at any time, and not all of its bytes at once: see {@link WriteCombiningBuffer.drainPart}.
  *
- * Inaccuracies: hardware may drain at any time and in any order (see `CoherencyDomain.drainWriteBuffer`); a full buffer
- * stays until pushed out, though most hardware sends it at once.
+ * Inaccuracies: a full buffer stays until pushed out, though most hardware sends it at once.
  *
- * @see Intel SDM volume 3, 12.3.1 "Buffering of Write Combining Memory Locations"
+ * @see Intel SDM volume 3, 12.3.1 "Buffering of Write Combining Memory Locations": partly filled buffers go out in pieces of 8 bytes, in any order
  */
 import type { PhysAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import type { PhysMemory } from '../mem/phys-memory.ts';
 import { copyBytes } from './byte-copy.ts';
+import { type CopyNumber, type LowerLevel, MEMORY } from './lower-level.ts';
 
 /** Told what happens to buffers, to keep a shadow. @internal */
 export interface WriteBufferObserver {
   /** Bytes [from, to) of `line` are put into buffer `entry`. */
   pendingWritten(entry: number, line: number, from: number, to: number): void;
-  /** The masked bytes of `entry` are about to go to memory. */
-  draining(entry: number, line: number): void;
-  /** They are there and the buffer is free. */
+  /** The masked bytes among [from, to) of `entry` are about to go to copy `target`. */
+  draining(entry: number, line: number, from: number, to: number, target: CopyNumber): void;
+  /** They are there, and the buffer is free if none is left. */
   drained(line: number): void;
 }
 
@@ -34,6 +35,8 @@ export class WriteCombiningBuffer {
   readonly entries: number;
   readonly lineBytes: number;
   observer: WriteBufferObserver | undefined;
+  /** What it drains into instead of memory. */
+  lower: LowerLevel | undefined;
   /** Data of all buffers, `lineBytes` each. */
   readonly bytes: Uint8Array;
   /** 1 where a byte is waiting. */
@@ -83,6 +86,21 @@ export class WriteCombiningBuffer {
       done += to - from;
       from = 0;
     }
+  }
+
+  /** The `n`th buffer in use, from 0. */
+  pendingEntry(n: number): number {
+    let entry = -1;
+    for (let left = n; left >= 0; left--) {
+      do entry++;
+      while ((this.#lines[entry] as number) < 0);
+    }
+    return entry;
+  }
+
+  /** Drains the bytes [from, to) of buffer `entry`, which is in use; the others go on waiting. */
+  drainPart(entry: number, from: number, to: number): void {
+    this.#drain(entry, from, to);
   }
 
   /** Drains the buffers of lines that overlap [phys, phys + length). @returns buffers drained. */
@@ -148,22 +166,38 @@ export class WriteCombiningBuffer {
     return count;
   }
 
-  #drain(entry: number): void {
+  #drain(entry: number, from = 0, to = this.lineBytes): void {
     const line = this.#lines[entry] as number;
     const base = entry * this.lineBytes;
-    const phys = (line * this.lineBytes) as PhysAddr;
-    this.observer?.draining(entry, line);
-    if (this.#memory.storesBytes && this.#memory.regionAt(phys) !== undefined) {
-      const chunk = this.#memory.chunkFor(phys, true);
-      const at = this.#memory.chunkOffset(phys);
-      for (let i = 0; chunk !== undefined && i < this.lineBytes; i++) {
-        if (this.mask[base + i] === 1) chunk[at + i] = this.bytes[base + i] as number;
-      }
+    const target = this.lower === undefined ? MEMORY : this.lower.prepare(line);
+    this.observer?.draining(entry, line, from, to, target);
+    if (this.lower === undefined) this.#toMemory(line, base, from, to);
+    else this.#toLower(this.lower, target, line, base, from, to);
+    this.mask.fill(0, base + from, base + to);
+    const left = this.mask.indexOf(1, base);
+    if (left < 0 || left >= base + this.lineBytes) {
+      this.#lines[entry] = -1;
+      this.#pending--;
+      this.drainedLines++;
     }
-    this.mask.fill(0, base, base + this.lineBytes);
-    this.#lines[entry] = -1;
-    this.#pending--;
-    this.drainedLines++;
     this.observer?.drained(line);
+  }
+
+  #toMemory(line: number, base: number, from: number, to: number): void {
+    const phys = (line * this.lineBytes) as PhysAddr;
+    if (!this.#memory.storesBytes || this.#memory.regionAt(phys) === undefined) return;
+    const chunk = this.#memory.chunkFor(phys, true);
+    const at = this.#memory.chunkOffset(phys);
+    for (let i = from; chunk !== undefined && i < to; i++) {
+      if (this.mask[base + i] === 1) chunk[at + i] = this.bytes[base + i] as number;
+    }
+  }
+
+  #toLower(lower: LowerLevel, target: CopyNumber, line: number, base: number, from: number, to: number): void {
+    const src = this.#memory.storesBytes ? this.bytes : this.bytes.subarray(0, 0);
+    for (let i = from; i < to; i++) {
+      if (this.mask[base + i] === 1) lower.store(target, line, i, i + 1, src, base + i);
+    }
+    lower.stored(target, line);
   }
 }

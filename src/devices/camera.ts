@@ -42,6 +42,7 @@ import { type CameraParams, checkCameraParams, type FrameSource } from './camera
 import { FrameWriter } from './camera/frame-writer.ts';
 import { BufferImport } from './shared/buffer-import.ts';
 import { Cadence } from './shared/cadence.ts';
+import { ringDoorbell } from './shared/doorbell.ts';
 import { type FrameLayout, frameLayout } from './shared/frame-layout.ts';
 import { takesAnySegment } from './shared/segment-limit.ts';
 import { sleepUntil } from './shared/sleep-until.ts';
@@ -151,7 +152,7 @@ export class Camera {
 
   /**
    * Hands a buffer to the camera, which will fill it. Waits for the reservation lock and the exporter when it has to be
-   * mapped. Works before stream-on.
+   * mapped. Works before stream-on. Charges the barrier of a register write, behind which the CPU's writes are in memory.
    *
    * Ownership: the user's before; the camera's after, until {@link dqbuf}.
    *
@@ -231,8 +232,10 @@ export class Camera {
     if (buffer.state !== 'DEQUEUED') {
       throw new ErrnoError('EINVAL', 'qbuf', `${buffer.buf.name} is ${buffer.state}, not DEQUEUED`);
     }
+    ringDoorbell(this.dev);
     yield* this.#prepare(buffer);
     buffer.state = 'QUEUED';
+    if (this.#streaming) this.#takeOn(buffer);
     this.#queued.push(buffer);
     this.#fed.notify();
   }
@@ -256,6 +259,7 @@ export class Camera {
     this.#dropped = 0;
     this.#streaming = true;
     this.#ended = false;
+    for (const buffer of this.#queued) this.#takeOn(buffer);
     this.#engine = this.#sim.spawn(this.dev.name, () => this.#run(), { daemon: true });
   }
 
@@ -270,7 +274,10 @@ export class Camera {
     }
     this.#queued.length = 0;
     this.#done.length = 0;
-    for (const buffer of this.#buffers) buffer.state = 'DEQUEUED';
+    for (const buffer of this.#buffers) {
+      buffer.state = 'DEQUEUED';
+      this.#endWork(buffer);
+    }
     this.#ready.notify();
     yield* unwind(this.#buffers.map((buffer) => () => buffer.import.unmap()));
   }
@@ -283,6 +290,20 @@ export class Camera {
     yield* buffer.import.unmap();
     const what = `contiguous chunk is too small ${contiguousBytes}/${this.layout.sizeBytes} bytes`;
     throw new ErrnoError('EFAULT', 'qbuf', `${buffer.buf.name}: ${what}; use contiguous memory or an IOMMU`);
+  }
+
+  /** Filling it is a work, as `activity.ts` has it. */
+  #takeOn(buffer: CameraBuffer): void {
+    const { coherency, port, name: camera } = this.dev;
+    const { name } = buffer.buf;
+    if (coherency.activity === null) return;
+    const remedy = `dequeue ${name} from ${camera} (dqbuf)`;
+    buffer.work = coherency.activity.submit({ accessor: port.accessor, name: `frame in ${name}`, fence: '', remedy });
+  }
+
+  #endWork(buffer: CameraBuffer): void {
+    this.dev.coherency.activity?.end(buffer.work);
+    buffer.work = null;
   }
 
   /** Frames whose start has passed and whose fate is open: nobody took a buffer for them. */
@@ -324,6 +345,7 @@ export class Camera {
     const { lineTimeNs, height, linesPerBatch = height } = this.params;
     const startNs = this.#sim.now;
     buffer.state = 'ACTIVE';
+    this.dev.coherency.activity?.begin(buffer.work);
     let complete = true;
     for (let line = 0; line < height; line += linesPerBatch) {
       const end = Math.min(height, line + linesPerBatch);
@@ -331,6 +353,7 @@ export class Camera {
       complete = complete && this.#writer.writeLines(buffer.import.window, picture, line, end);
     }
     yield* settle(this.#sim);
+    this.#endWork(buffer);
     buffer.state = 'DONE';
     const bytesUsed = complete ? this.layout.sizeBytes : 0;
     this.#done.push({ buffer, sequence, timestampNs: this.#sim.now, bytesUsed, error: !complete });

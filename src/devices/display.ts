@@ -31,6 +31,7 @@
 
 import { assert } from '../base/assert.ts';
 import { ErrnoError } from '../base/errors.ts';
+import type { Work } from '../cache/activity.ts';
 import type { Device } from '../dma-api/device.ts';
 import type { DmaBuf } from '../dmabuf/dma-buf.ts';
 import type { DmaFence } from '../dmabuf/dma-fence.ts';
@@ -45,6 +46,7 @@ import { checkDisplayParams, type DisplayParams } from './display/display-params
 import { checkContiguous, checkFormat, Framebuffer, type FramebufferFormat } from './display/framebuffer.ts';
 import { BufferImport } from './shared/buffer-import.ts';
 import { Cadence } from './shared/cadence.ts';
+import { ringDoorbell } from './shared/doorbell.ts';
 import { takesAnySegment } from './shared/segment-limit.ts';
 import { sleepUntil } from './shared/sleep-until.ts';
 import { unwind } from './shared/unwind.ts';
@@ -85,9 +87,13 @@ interface Shown {
   readonly framebuffer: Framebuffer;
   /** Its number in traces; by default that of the vblank. */
   readonly frame: number | undefined;
+  /** Its scanout, from the end of the flip's waits until it is not read any more. */
+  readonly work: Work | null;
 }
 
 interface PendingFlip extends Shown {
+  /** What it waits for, with references. */
+  readonly fences: readonly DmaFence[];
   readonly task: Task<void>;
   readonly done: Event<FlipDone>;
 }
@@ -193,6 +199,8 @@ export class Display {
   *disable(): Op<void> {
     const pending = this.#pending;
     const scanout = this.#scanout;
+    this.#endWork(pending);
+    this.#endWork(this.#shown);
     this.#cadence = null;
     this.#shown = null;
     this.#pending = null;
@@ -202,6 +210,7 @@ export class Display {
     scanout?.kill();
     pending?.done.fail(new ErrnoError('ECANCELED', 'pageFlip', `${this.dev.name} was disabled`));
     if (pending !== null) yield* pending.task.exit;
+    for (const fence of pending?.fences ?? []) fence.put();
     if (scanout !== null) yield* scanout.exit;
   }
 
@@ -224,7 +233,8 @@ export class Display {
   }
 
   /**
-   * Asks for a flip as {@link pageFlip} does, but does not wait. Plain. Fences are those on the buffer now.
+   * Asks for a flip as {@link pageFlip} does, but does not wait. Plain. Fences are those on the buffer now. What the CPU wrote before is
+   * in memory, past its write buffers; charges that barrier.
    *
    * @returns an event that happens when it is latched; it fails with `ECANCELED` when the display is disabled before.
    * @throws {ErrnoError} `EBUSY` a flip is pending (retry when it is latched); `EINVAL` the display is disabled, or not a
@@ -242,9 +252,11 @@ export class Display {
     const { resv } = framebuffer.buf;
     const explicit = inFence !== undefined;
     const fences = explicit ? [inFence, ...resv.fences(DmaResvUsage.kernel)] : resv.fences(usageToWaitFor('read'));
+    ringDoorbell(this.dev);
     const done = new Event<FlipDone>(this.#sim, `${this.dev.name} flip to ${framebuffer.buf.name}`);
     const task = this.#sim.spawn(`${this.dev.name} flip`, () => this.#flip(cadence, fences));
-    this.#pending = { framebuffer, frame, task, done };
+    for (const fence of fences) fence.get();
+    this.#pending = { framebuffer, frame, task, done, fences, work: this.#takeOn(framebuffer, fences) };
     return done;
   }
 
@@ -286,14 +298,32 @@ export class Display {
     yield* sleepUntil(this.#sim, timestampNs);
     const pending = this.#pending;
     assert(pending !== null, '%s: a flip was lost', this.dev.name);
+    this.#endWork(this.#shown);
+    for (const fence of fences) fence.put();
     this.#pending = null;
     this.#shown = pending;
+    this.dev.coherency.activity?.begin(pending.work);
     this.#trace('latched', pending.frame ?? vblankSequence);
     pending.done.fire({ vblankSequence, timestampNs });
     this.#cutOff(vblankSequence);
     const daemon = this.params.selfRefresh === false;
     const refresh = () => this.#refresh(cadence, vblankSequence);
     this.#scanout = this.#sim.spawn(`${this.dev.name} scanout`, refresh, { daemon });
+  }
+
+  /** Its scanout is a work, as `activity.ts` has it: the display reads from the flip on, once its fences have signalled. */
+  #takeOn({ buf: { name } }: Framebuffer, waits: readonly DmaFence[]): Work | null {
+    const { coherency, port, name: display } = this.dev;
+    if (coherency.activity === null) return null;
+    const remedy =
+      this.params.selfRefresh === false
+        ? `wait for a page flip of ${display} away from ${name}`
+        : `wait for the scanout of ${name} on ${display}, or for a page flip away from it,`;
+    return coherency.activity.submit({ accessor: port.accessor, name: `scanout of ${name}`, fence: '', remedy, waits });
+  }
+
+  #endWork(shown: Shown | null): void {
+    this.dev.coherency.activity?.end(shown?.work ?? null);
   }
 
   /** Ends what still scans out at vblank `sequence`; a frame of an earlier one should have been over by now. */
@@ -308,7 +338,10 @@ export class Display {
   *#refresh(cadence: Cadence, first: number): Op<void> {
     for (let sequence = first; ; sequence = Math.max(sequence + 1, cadence.indexAtOrAfter(this.#sim.now))) {
       yield* this.#scan(cadence, sequence);
-      if (this.params.selfRefresh !== false) return;
+      if (this.params.selfRefresh !== false) {
+        this.#endWork(this.#shown);
+        return;
+      }
       yield* sleepUntil(this.#sim, cadence.at(sequence + 1));
     }
   }

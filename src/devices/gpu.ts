@@ -15,10 +15,13 @@
  * 4. An access that leads nowhere is a record in {@link Gpu.faults} that names the context. The job's fence carries
  *    `EFAULT` for a fault in the context's table, `EIO` for one behind it, and signals in any case.
  *
+ * 5. Work is given to it behind a barrier: what the CPU wrote before {@link Gpu.submit} is in memory, past its write buffers.
+ *
  * Time parameters: {@link GpuParams}.
  *
- * **Inaccuracies.** One engine, no preemption, no reset: a job whose fence never comes blocks the ring for good. No caches of
- * its own. A failed fence that a job waited for does not stop the job.
+ * **Inaccuracies.** One engine, no preemption: a job that waits for a fence which never comes blocks the ring for good; what
+ * runs too long can be ended ({@link GpuParams.jobTimeoutNs}). At most one cache, for all contexts. A failed fence that a job
+ * waited for does not stop the job.
  *
  * @see Linux 6.1 `drivers/gpu/drm/scheduler/sched_main.c`; `Documentation/driver-api/dma-buf.rst`
  */
@@ -28,20 +31,20 @@ import type { Device } from '../dma-api/device.ts';
 import type { DmaDirection } from '../dma-api/direction.ts';
 import type { DmaBuf } from '../dmabuf/dma-buf.ts';
 import type { DmaFence } from '../dmabuf/dma-fence.ts';
-import { DmaFenceTimeline } from '../dmabuf/dma-fence-timeline.ts';
-import { allocDmaFenceContext } from '../dmabuf/dma-fence-world.ts';
 import { type DmaResv, DmaResvUsage, usageToWaitFor, withResvsLocked } from '../dmabuf/dma-resv.ts';
-import { Signal } from '../sim/event.ts';
-import { lift, type Op } from '../sim/op.ts';
+import type { Op } from '../sim/op.ts';
 import { settle } from '../sim/settle.ts';
 import type { Simulator } from '../sim/simulator.ts';
-import type { Task } from '../sim/task.ts';
 import { type Conversion, ConvertScratch, checkConversion, runConversion } from './gpu/convert-job.ts';
+import { GpuBatch, type GpuBatchOptions } from './gpu/gpu-batch.ts';
+import { GpuCache } from './gpu/gpu-cache.ts';
 import { GpuContext } from './gpu/gpu-context.ts';
-import { GpuBuffer, type GpuJob } from './gpu/gpu-job.ts';
-import { type GpuFault, GpuMemory } from './gpu/gpu-memory.ts';
+import { GpuEngine } from './gpu/gpu-engine.ts';
+import { buffersOf, GpuBuffer, type GpuJob } from './gpu/gpu-job.ts';
+import type { GpuFault } from './gpu/gpu-memory.ts';
 import { checkGpuParams, type GpuParams } from './gpu/gpu-params.ts';
 import { BufferImport } from './shared/buffer-import.ts';
+import { ringDoorbell } from './shared/doorbell.ts';
 import { takesAnySegment } from './shared/segment-limit.ts';
 import { unwind } from './shared/unwind.ts';
 
@@ -58,9 +61,11 @@ const DIRECTIONS = { read: 'to-device', write: 'from-device', 'read-write': 'bid
   DmaDirection
 >;
 
-interface Submission {
-  readonly job: GpuJob;
-  readonly fence: DmaFence;
+interface LockedResvs {
+  readonly resvs: ReadonlySet<DmaResv>;
+  /** Those of what the job writes. */
+  readonly written: ReadonlySet<DmaResv>;
+  readonly orderedAt: number | undefined;
 }
 
 /** One GPU. */
@@ -70,15 +75,12 @@ export class Gpu {
   /** Its first context. */
   readonly context: GpuContext;
   readonly #sim: Simulator;
-  readonly #timeline: DmaFenceTimeline;
-  readonly #ring: Submission[] = [];
+  readonly #cache: GpuCache | null;
+  readonly #engine: GpuEngine;
   readonly #buffers: GpuBuffer[] = [];
-  readonly #faults: GpuFault[] = [];
+  readonly #batches = new Set<GpuBatch>();
+  #batchesMade = 0;
   readonly #scratch = new ConvertScratch();
-  /** A job is over. */
-  readonly #progress: Signal;
-  /** The task of the present busy time; `null` while the ring is empty. It signals the fences of all jobs in the ring. */
-  #engine: Task<void> | null = null;
 
   /** @throws {InvariantError} a parameter out of range. */
   constructor(dev: Device, params: GpuParams) {
@@ -88,8 +90,8 @@ export class Gpu {
     this.params = params;
     this.#sim = dev.sim;
     this.context = this.createContext('context0');
-    this.#timeline = new DmaFenceTimeline(dev.sim, allocDmaFenceContext(dev.sim, dev.name));
-    this.#progress = new Signal(dev.sim, `${dev.name} job end`);
+    this.#cache = params.cache === undefined ? null : new GpuCache(dev, params.cache);
+    this.#engine = new GpuEngine(dev, params, this.context, this.#cache);
   }
 
   /** Buffers that are imported, in order of import. */
@@ -99,17 +101,47 @@ export class Gpu {
 
   /** Refused accesses so far, oldest first: at most one a job. */
   get faults(): readonly GpuFault[] {
-    return this.#faults;
+    return this.#engine.faults;
   }
 
   /** Jobs that are not over. */
   get pendingJobs(): number {
-    return this.#ring.length;
+    return this.#engine.pendingJobs;
+  }
+
+  /** Times its engine was reset, because a job took too long. */
+  get resets(): number {
+    return this.#engine.resets;
+  }
+
+  /** Lines of its cache that memory does not know of; 0 without a cache. */
+  get dirtyLines(): number {
+    return this.#cache?.dirtyLines ?? 0;
+  }
+
+  /**
+   * Writes what jobs have left in the GPU's cache back to memory, where the caches of the CPU and others find it. Plain; charges
+   * `cache.flushLineNs` a line. Does nothing without a cache. Jobs do it themselves unless {@link GpuParams.cache} says `'manual'`.
+   *
+   * @throws {HazardError} `*-write.lost` old lines went over newer bytes; the flush is done.
+   */
+  flushCaches(): void {
+    this.#cache?.flush();
+  }
+
+  /**
+   * Drops what the GPU's cache holds, so that jobs see what others have written since. What was not flushed is gone. Plain; costs
+   * nothing. Does nothing without a cache. Jobs do it themselves unless {@link GpuParams.cache} says `'manual'`.
+   *
+   * @throws {HazardError} `device-write.lost` bytes that nobody else had are gone; the invalidate is done.
+   */
+  invalidateCaches(): void {
+    this.#cache?.invalidate();
   }
 
   /** Makes another address space. Plain. @param name - as fault records call it. */
   createContext(name: string): GpuContext {
-    return new GpuContext(`${this.dev.name}/${name}`);
+    return new GpuContext(`${this.dev.name}/${name}`, this.dev);
   }
 
   /**
@@ -139,34 +171,30 @@ export class Gpu {
    */
   *releaseBuffer(buffer: GpuBuffer): Op<void> {
     this.#check(buffer, 'releaseBuffer');
-    while (buffer.jobs > 0) yield* this.#progress;
+    while (buffer.jobs > 0) yield* this.#engine.progress;
     this.#check(buffer, 'releaseBuffer');
     this.#buffers.splice(this.#buffers.indexOf(buffer), 1);
+    for (const batch of this.#batches) batch.forget(buffer);
     buffer.context.unmapBuffer(buffer.gpuVa);
     yield* buffer.import.close();
   }
 
   /** Waits until all jobs are over and gives all buffers up. Nothing is left afterwards. */
   *release(): Op<void> {
-    while (this.pendingJobs > 0) yield* this.#progress;
+    while (this.pendingJobs > 0) yield* this.#engine.progress;
     yield* unwind(this.#buffers.map((buffer) => () => this.releaseBuffer(buffer)));
   }
 
   /**
-   * Puts a job into the ring. Plain; it runs later. Reservations are the caller's affair.
+   * Puts a job into the ring and rings the doorbell, behind which all that the CPU has written is in memory. Plain; the job runs
+   * later. Reservations are the caller's affair. Charges one barrier.
    *
    * @returns its fence.
    * @throws {ErrnoError} `EINVAL` a buffer that is not of this GPU (never retry); nothing is submitted.
+   * @throws {HazardError} `*-write.lost` of what the barrier drained; nothing is submitted.
    */
   submit(job: GpuJob): DmaFence {
-    const buffers = buffersOf(job);
-    for (const buffer of buffers) this.#check(buffer, 'submit');
-    for (const buffer of buffers) buffer.jobs++;
-    const fence = this.#timeline.fence();
-    this.#ring.push({ job, fence });
-    if (this.#engine === null) this.#start();
-    else fence.signaler = this.#engine;
-    return fence;
+    return this.#submit(job);
   }
 
   /**
@@ -178,11 +206,7 @@ export class Gpu {
    * @see Linux 6.1 drm_gem_lock_reservations; drm_sched_job_add_implicit_dependencies
    */
   submitSynced(job: GpuJob): Op<DmaFence> {
-    const buffers = buffersOf(job);
-    for (const buffer of buffers) this.#check(buffer, 'submit');
-    const written = new Set((job.writes ?? []).map((buffer) => buffer.buf.resv));
-    const resvs = new Set(buffers.map((buffer) => buffer.buf.resv));
-    return withResvsLocked(this.#sim, [...resvs], () => this.#submitLocked(job, resvs, written));
+    return this.#submitSynced(job);
   }
 
   /**
@@ -207,71 +231,56 @@ export class Gpu {
     });
   }
 
-  *#submitLocked(job: GpuJob, resvs: ReadonlySet<DmaResv>, written: ReadonlySet<DmaResv>): Op<DmaFence> {
+  /**
+   * Opens a list of commands: what is added to it the kernel does not know until it is flushed. Plain. See `gpu-batch.ts`.
+   *
+   * @param options - `synced` false: jobs are submitted as by {@link submit}, not by {@link submitSynced}.
+   */
+  batch(options: GpuBatchOptions = {}): GpuBatch {
+    const { synced = true } = options;
+    const batch = new GpuBatch(this.dev, options.name ?? `batch${++this.#batchesMade}`, {
+      check: (job) => this.#checkJob(job),
+      submit: (job, at) => (synced ? this.#submitLater(job, at) : { fence: this.#submit(job, at) }),
+    });
+    this.#batches.add(batch);
+    return batch;
+  }
+
+  #submit(job: GpuJob, orderedAt?: number): DmaFence {
+    this.#checkJob(job);
+    ringDoorbell(this.dev);
+    return this.#engine.push(job, orderedAt);
+  }
+
+  *#submitLater(job: GpuJob, orderedAt: number | undefined): Op<{ readonly fence: DmaFence }> {
+    return { fence: yield* this.#submitSynced(job, orderedAt) };
+  }
+
+  #submitSynced(job: GpuJob, orderedAt?: number): Op<DmaFence> {
+    this.#checkJob(job);
+    const written = new Set((job.writes ?? []).map((buffer) => buffer.buf.resv));
+    const resvs = new Set(buffersOf(job).map((buffer) => buffer.buf.resv));
+    return withResvsLocked(this.#sim, [...resvs], () => this.#submitLocked(job, { resvs, written, orderedAt }));
+  }
+
+  *#submitLocked(job: GpuJob, { resvs, written, orderedAt }: LockedResvs): Op<DmaFence> {
     yield* settle(this.#sim);
     const waits = [...(job.waits ?? [])];
     for (const resv of resvs) {
       waits.push(...resv.fences(usageToWaitFor(written.has(resv) ? 'write' : 'read')));
       resv.reserveFences(1);
     }
-    const fence = this.submit({ ...job, waits });
+    const fence = this.#submit({ ...job, waits }, orderedAt);
     for (const resv of resvs) resv.addFence(fence, written.has(resv) ? DmaResvUsage.write : DmaResvUsage.read);
     return fence;
+  }
+
+  #checkJob(job: GpuJob): void {
+    for (const buffer of buffersOf(job)) this.#check(buffer, 'submit');
   }
 
   #check(buffer: GpuBuffer, op: string): void {
     if (this.#buffers.includes(buffer)) return;
     throw new ErrnoError('EINVAL', op, `${buffer.buf.name} is no buffer of ${this.dev.name}`);
   }
-
-  #start(): void {
-    this.#engine = this.#sim.spawn(this.dev.name, () => this.#work());
-    for (const { fence } of this.#ring) fence.signaler = this.#engine;
-  }
-
-  /** Empties the ring. A task of its own for each busy time, so that an idle GPU is no task that waits. */
-  *#work(): Op<void> {
-    try {
-      for (let next = this.#ring[0]; next !== undefined; next = this.#ring[0]) yield* this.#execute(next);
-    } finally {
-      this.#engine = null;
-      if (this.#ring.length > 0) this.#start();
-    }
-  }
-
-  *#execute({ job, fence }: Submission): Op<void> {
-    const memory = new GpuMemory(this.dev, job.context ?? this.context, job.name);
-    let complete = false;
-    try {
-      for (const wait of job.waits ?? []) yield* wait;
-      yield* this.#sim.delay(this.params.launchNs);
-      yield* lift(job.run(memory));
-      yield* settle(this.#sim);
-      complete = true;
-    } finally {
-      this.#finish(job, fence, complete, memory.fault);
-    }
-  }
-
-  #finish(job: GpuJob, fence: DmaFence, complete: boolean, fault: GpuFault | null): void {
-    this.#ring.shift();
-    for (const buffer of buffersOf(job)) buffer.jobs--;
-    if (fault !== null) {
-      this.#faults.push(fault);
-      fence.setError(fault.reason === 'dma' ? 'EIO' : 'EFAULT');
-    } else if (!complete) fence.setError('EIO');
-    else if (job.frame !== undefined) this.#traceFrame(job.frame.stage, job.frame.number ?? fence.seqno);
-    fence.signal();
-    this.#progress.notify();
-  }
-
-  #traceFrame(stage: string, frame: number): void {
-    const { trace, now } = this.#sim;
-    if (trace.enabled) trace.emit({ kind: 'device.frame', timeNs: now, device: this.dev.name, stage, frame });
-  }
-}
-
-/** Each buffer once. */
-function buffersOf({ reads = [], writes = [] }: GpuJob): GpuBuffer[] {
-  return [...new Set([...reads, ...writes])];
 }

@@ -17,6 +17,7 @@ import type { DmaDebug } from './dma-debug.ts';
 import { DirectDma } from './dma-direct.ts';
 import { IommuDma } from './dma-iommu.ts';
 import type { ReservedIova } from './dma-iommu-master.ts';
+import { DmaLints } from './dma-lints.ts';
 import type { DmaMaster, DmaOps } from './dma-ops.ts';
 import { DmaPath } from './dma-path.ts';
 import { DmaPort } from './dma-port.ts';
@@ -174,9 +175,15 @@ export class Device implements DmaMaster {
    *
    * @see Linux 6.1 `drivers/iommu/dma-iommu.c` iommu_setup_dma_ops
    */
-  get dmaOps(): DmaOps {
+  get backEnd(): DmaOps {
     if (this.#isRemoved) checkPresent('the DMA API', this);
     return this.#ops;
+  }
+
+  /** @internal {@link backEnd} for everybody else: with `lints` the look is reported. @throws {HazardError} `dma.backend-peek`. */
+  get dmaOps(): DmaOps {
+    if (this.sim.lints) this.sim.part(DmaLints).peeked(this);
+    return this.backEnd;
   }
 
   get #ops(): DmaOps {
@@ -323,7 +330,7 @@ export class Device implements DmaMaster {
   #checkMask(op: string, what: string, bits: number): void {
     checkPresent(op, this);
     checkBits(what, bits);
-    if (this.dmaOps.supportsMask?.(bits) ?? true) return;
+    if (this.backEnd.supportsMask?.(bits) ?? true) return;
     throw new ErrnoError('EIO', op, `${this.name}: ${bits} bits do not reach the end of the DMA zone`);
   }
 }

@@ -25,6 +25,7 @@ import { checkDir, checkPresent, checkSize } from './dma-args.ts';
 import type { DmaAttrs } from './dma-attrs.ts';
 import type { DmaDebugRef } from './dma-debug-entry.ts';
 import { allocContiguous, allocContiguousAnywhere, freeContiguous } from './dma-direct-alloc.ts';
+import { extentPieces, isNoted, noteRunMapped, noteRunUnmapped } from './dma-notes.ts';
 import { physToBus } from './dma-range.ts';
 import { DMA_MAPPING_ERROR } from './mapping-error.ts';
 import { orNull } from './or-null.ts';
@@ -188,10 +189,18 @@ export function dmaFreeNoncontiguous(dev: Device, allocation: DmaAllocation, dir
 
 const SKIP_SYNC: DmaAttrs = { skipCpuSync: true };
 
+/** Each call and its counterpart. */
+const FREES: Readonly<Record<string, string>> = {
+  dmaAllocCoherent: 'dmaFreeCoherent',
+  dmaAllocAttrs: 'dmaFreeAttrs',
+  dmaAllocPages: 'dmaFreePages',
+  dmaAllocNoncontiguous: 'dmaFreeNoncontiguous',
+};
+
 function allocAttrs(dev: Device, caller: DmaCaller, sizeBytes: number, attrs: DmaAttrs): DmaAllocation | null {
   checkPresent(caller.name, dev);
   checkSize(caller.name, sizeBytes);
-  const backing = dev.dmaOps.alloc(sizeBytes, attrs);
+  const backing = dev.backEnd.alloc(sizeBytes, attrs);
   if (backing === null) return null;
   let complete = false;
   try {
@@ -212,7 +221,7 @@ function allocAttrs(dev: Device, caller: DmaCaller, sizeBytes: number, attrs: Dm
     complete = true;
     return allocation;
   } finally {
-    if (!complete) dev.dmaOps.free(backing, sizeBytes, attrs);
+    if (!complete) dev.backEnd.free(backing, sizeBytes, attrs);
   }
 }
 
@@ -230,6 +239,10 @@ function freeAttrs(
 function enter(allocation: DmaAllocation, attrs: DmaAttrs): void {
   const { device } = allocation;
   device.live.allocations.set(allocation, (ended) => giveBack(device, ended, attrs));
+  if (!isNoted(device)) return;
+  const { parts, address, extents, dir } = allocation;
+  const call = { call: parts.call, dir, skipped: parts.kind !== 'coherent' };
+  allocation.bookId = noteRunMapped(device, address, extentPieces(extents), call);
 }
 
 /** Ends the mapping and frees the memory, as it was allocated. */
@@ -237,7 +250,15 @@ function giveBack(dev: Device, allocation: DmaAllocation, attrs: DmaAttrs): void
   const { address, sizeBytes, dir, extents, parts } = allocation;
   allocation.markFreed();
   dev.live.allocations.delete(allocation);
-  if (parts.backing !== null) return dev.dmaOps.free(parts.backing, sizeBytes, attrs);
+  if (isNoted(dev)) {
+    const skipped = parts.kind !== 'coherent';
+    noteRunUnmapped(dev, allocation, () => extentPieces(extents), {
+      call: FREES[parts.call] ?? parts.call,
+      dir,
+      skipped,
+    });
+  }
+  if (parts.backing !== null) return dev.backEnd.free(parts.backing, sizeBytes, attrs);
   try {
     if (parts.sgt !== null) leaveRun(dev, parts.sgt, dir);
     else leavePages(dev, address, alignUp(sizeBytes, PAGE_SIZE), dir);
@@ -324,15 +345,15 @@ function freeExtents(dev: Device, extents: readonly Extent[]): void {
  */
 function enterPages(dev: Device, phys: PhysAddr, bytes: number, dir: DmaDirection): DmaAddr {
   if (dev.isDirect) return physToBus(dev.dmaRanges, phys) as DmaAddr;
-  return dev.dmaOps.mapPage(phys, bytes, dir, SKIP_SYNC);
+  return dev.backEnd.mapPage(phys, bytes, dir, SKIP_SYNC);
 }
 
 function leavePages(dev: Device, address: DmaAddr, bytes: number, dir: DmaDirection): void {
-  if (!dev.isDirect) dev.dmaOps.unmapPage(address, bytes, dir, SKIP_SYNC);
+  if (!dev.isDirect) dev.backEnd.unmapPage(address, bytes, dir, SKIP_SYNC);
 }
 
 function leaveRun(dev: Device, sgt: SgTable, dir: DmaDirection): void {
-  if (!dev.isDirect) dev.dmaOps.unmapSg(sgt, dir, SKIP_SYNC);
+  if (!dev.isDirect) dev.backEnd.unmapSg(sgt, dir, SKIP_SYNC);
 }
 
 /** Maps the table. @returns false, with nothing mapped, when that fails or its segments do not follow each other. */
@@ -341,10 +362,10 @@ function mapsAsOneRun(dev: Device, sgt: SgTable, dir: DmaDirection): boolean {
     sgt.addSegment(enterPages(dev, sgt.physAddress(0), sgt.length(0), dir), sgt.length(0));
     return true;
   }
-  const { dmaOps } = dev;
+  const { backEnd } = dev;
   try {
-    if (dmaOps.mapRun === undefined) dmaOps.mapSg(sgt, dir, SKIP_SYNC);
-    else dmaOps.mapRun(sgt, dir);
+    if (backEnd.mapRun === undefined) backEnd.mapSg(sgt, dir, SKIP_SYNC);
+    else backEnd.mapRun(sgt, dir);
   } catch (error) {
     if (error instanceof ErrnoError) return false;
     throw error;

@@ -50,6 +50,8 @@ export class DmaAllocation {
   readonly extents: readonly Extent[];
   /** @internal */
   readonly parts: DmaAllocationParts;
+  /** @internal Its number in the address book; 0: it has none. */
+  bookId = 0;
   readonly #view: CpuView | null;
   #freed = false;
 

@@ -89,6 +89,11 @@ export class DmaDebug {
     this.#drivers.set(dev, driver);
   }
 
+  /** @internal Whether a driver has it. */
+  hasDriver(dev: DmaMaster): boolean {
+    return this.#drivers.has(dev);
+  }
+
   /**
    * The driver has let go of the device, and should have left nothing behind.
    *

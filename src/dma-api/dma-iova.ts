@@ -16,11 +16,13 @@
 import { type DmaAddr, hex, type PhysAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import { alignUp } from '../base/units.ts';
+import { onePiece } from '../trace/address-pieces.ts';
 import { archSyncForCpu, archSyncForDevice } from './arch-sync.ts';
 import type { Device } from './device.ts';
 import type { DmaDirection } from './direction.ts';
 import { checkDir, checkMemory, checkPresent, checkSize } from './dma-args.ts';
 import type { DmaAttrs } from './dma-attrs.ts';
+import { isNoted, noteRunMapped, noteRunUnmapped } from './dma-notes.ts';
 import type { DmaIovaOps } from './dma-ops.ts';
 
 /**
@@ -34,7 +36,7 @@ import type { DmaIovaOps } from './dma-ops.ts';
 export function dmaIovaTryAlloc(dev: Device, sizeBytes: number, phys: PhysAddr = 0 as PhysAddr): DmaIova | null {
   checkPresent('dmaIovaTryAlloc', dev);
   checkMemory('dmaIovaTryAlloc', phys, sizeBytes);
-  const ops = dev.dmaOps.iova;
+  const ops = dev.backEnd.iova;
   if (ops === undefined || dev.untrusted) return null;
   const inPage = phys % ops.granuleBytes;
   const bytes = alignUp(inPage + sizeBytes, ops.granuleBytes);
@@ -55,6 +57,8 @@ interface Link {
   readonly offset: number;
   readonly sizeBytes: number;
   readonly skipCpuSync: boolean;
+  /** Its number in the address book; 0: it has none. */
+  bookId: number;
 }
 
 /** @internal What was reserved. */
@@ -116,7 +120,13 @@ export class DmaIova {
     const skipCpuSync = attrs.skipCpuSync === true;
     if (!skipCpuSync) archSyncForDevice(this.device, phys, sizeBytes);
     this.#ops.link(base + from, (phys - inFirst) as PhysAddr, to - from, dir, attrs);
-    this.#links.splice(this.#firstAfter(offset), 0, { from, to, phys, dir, offset, sizeBytes, skipCpuSync });
+    const link = { from, to, phys, dir, offset, sizeBytes, skipCpuSync, bookId: 0 };
+    this.#links.splice(this.#firstAfter(offset), 0, link);
+    if (isNoted(this.device)) {
+      const at = (this.address + offset) as DmaAddr;
+      const call = { call: 'dmaIovaLink', dir, skipped: skipCpuSync };
+      link.bookId = noteRunMapped(this.device, at, onePiece(phys, sizeBytes), call);
+    }
   }
 
   /**
@@ -214,6 +224,16 @@ export class DmaIova {
   #drop(first: number, next: number, attrs: DmaAttrs): void {
     const { device } = this;
     const gone = this.#links.splice(first, next - first);
+    if (isNoted(device)) {
+      for (const link of gone) {
+        const skipped = link.skipCpuSync || attrs.skipCpuSync === true;
+        noteRunUnmapped(device, link, () => onePiece(link.phys, link.sizeBytes), {
+          call: 'dmaIovaUnlink',
+          dir: link.dir,
+          skipped,
+        });
+      }
+    }
     try {
       if (attrs.skipCpuSync !== true) {
         device.coherency.asOneAccess(() => {

@@ -19,6 +19,7 @@ import type { DmaDirection } from './direction.ts';
 import { checkDir, checkEntries, checkPresent } from './dma-args.ts';
 import type { DmaAttrs } from './dma-attrs.ts';
 import type { DmaListCall } from './dma-debug.ts';
+import { lintMemory, noteTableMapped, noteTableSynced, noteTableUnmapped } from './dma-notes.ts';
 import { SgTable } from './sg-table.ts';
 
 /**
@@ -149,10 +150,11 @@ function map(dev: Device, call: DmaListCall, attrs: DmaAttrs): void {
     assert(false, '%s: mapped for %s already; one mapping, one table (use sgt.clone())', caller.name, mappedFor.name);
   }
   checkDir(caller.name, dir);
+  lintMemory(dev, sgt);
   let complete = false;
   let isMapped = false;
   try {
-    if (entries === sgt.origNents) dev.dmaOps.mapSg(sgt, dir, attrs);
+    if (entries === sgt.origNents) dev.backEnd.mapSg(sgt, dir, attrs);
     else mapPart(dev, call, attrs);
     isMapped = true;
     dev.dmaDebug?.mappedSg(dev, call, attrs);
@@ -162,10 +164,11 @@ function map(dev: Device, call: DmaListCall, attrs: DmaAttrs): void {
       sgt.mappedFor = dev;
       dev.live.tables.set(sgt, dir);
     } else {
-      if (isMapped) dev.dmaOps.unmapSg(sgt.mappedPart ?? sgt, dir, { ...attrs, skipCpuSync: true });
+      if (isMapped) dev.backEnd.unmapSg(sgt.mappedPart ?? sgt, dir, { ...attrs, skipCpuSync: true });
       sgt.dropSegments();
     }
   }
+  noteTableMapped(dev, sgt, { call: caller.name, dir, skipped: attrs.skipCpuSync === true });
   const { trace } = dev.sim;
   if (!trace.enabled) return;
   const counts = { extents: entries, segments: sgt.nents, bytes: bytesOf(sgt) };
@@ -175,7 +178,7 @@ function map(dev: Device, call: DmaListCall, attrs: DmaAttrs): void {
 /** Maps the first entries as a table of their own, and takes its segments over. */
 function mapPart(dev: Device, { sgt, entries, dir }: DmaListCall, attrs: DmaAttrs): void {
   const part = new SgTable(sgt, entries);
-  dev.dmaOps.mapSg(part, dir, attrs);
+  dev.backEnd.mapSg(part, dir, attrs);
   sgt.mappedPart = part;
   for (let i = 0; i < part.nents; i++) sgt.addSegment(part.dmaAddress(i), part.dmaLength(i));
 }
@@ -188,15 +191,17 @@ function unmap(dev: Device, call: DmaListCall, attrs: DmaAttrs): void {
   else dev.dmaDebug.unmappingSg(dev, call);
   if (sgt.mappedFor !== dev) return;
   dev.live.tables.delete(sgt);
+  const lint = noteTableUnmapped(dev, sgt, { call: caller.name, dir, skipped: attrs.skipCpuSync === true });
   const { trace, now: timeNs } = dev.sim;
   const bytes = bytesOf(sgt);
   sgt.onPeek = null;
   try {
-    dev.dmaOps.unmapSg(sgt.mappedPart ?? sgt, dir, attrs);
+    dev.backEnd.unmapSg(sgt.mappedPart ?? sgt, dir, attrs);
   } finally {
     sgt.dropSegments();
     if (trace.enabled) trace.emit({ kind: 'dma.unmap', timeNs, device: dev.name, dir, bytes });
   }
+  lint?.();
 }
 
 function sync(dev: Device, call: DmaListCall, toCpu: boolean): void {
@@ -206,6 +211,7 @@ function sync(dev: Device, call: DmaListCall, toCpu: boolean): void {
   if (dev.dmaDebug === null) checkMapped(dev, call);
   else dev.dmaDebug.syncingSg(dev, call, toCpu);
   if (sgt.mappedFor !== dev) return;
+  noteTableSynced(dev, sgt, { call: caller.name, dir, skipped: false }, toCpu);
   const { trace, now: timeNs } = dev.sim;
   if (trace.enabled) {
     const forWhom = toCpu ? 'cpu' : 'device';
@@ -215,8 +221,8 @@ function sync(dev: Device, call: DmaListCall, toCpu: boolean): void {
   sgt.onPeek = null;
   try {
     const table = sgt.mappedPart ?? sgt;
-    if (toCpu) dev.dmaOps.syncSgForCpu(table, dir);
-    else dev.dmaOps.syncSgForDevice(table, dir);
+    if (toCpu) dev.backEnd.syncSgForCpu(table, dir);
+    else dev.backEnd.syncSgForDevice(table, dir);
   } finally {
     sgt.onPeek = onPeek;
   }

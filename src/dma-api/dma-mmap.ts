@@ -46,7 +46,7 @@ export function dmaMmap(dev: Device, allocation: DmaAllocation, range: DmaMmapRa
   const isSize = Number.isSafeInteger(sizeBytes) && sizeBytes > 0;
   assert(isSize, 'dmaMmap: sizeBytes %s is no whole number > 0', sizeBytes);
   const bytes = alignUp(sizeBytes, PAGE_SIZE);
-  if (!dev.dmaOps.canMmap()) throw new ErrnoError('ENXIO', 'dmaMmap', `${dev.name}: its memory can not be mapped`);
+  if (!dev.backEnd.canMmap()) throw new ErrnoError('ENXIO', 'dmaMmap', `${dev.name}: its memory can not be mapped`);
   if (start + bytes > total) {
     const what = `${bytes} bytes from page ${pageOffset} leave the ${total} bytes of the allocation`;
     throw new ErrnoError('ENXIO', 'dmaMmap', what);

@@ -31,7 +31,7 @@ export function dmaGetMask(dev: Device): number {
  * more need not be told to. @see Linux 6.1 `kernel/dma/mapping.c` dma_get_required_mask
  */
 export function dmaGetRequiredMask(dev: Device): number {
-  return dev.dmaOps.requiredMaskBits();
+  return dev.backEnd.requiredMaskBits();
 }
 
 /**
@@ -45,27 +45,27 @@ export function dmaAddressingLimited(dev: Device): boolean {
 
 /** The longest mapping in bytes that works wherever its memory lies; `Infinity`: no limit. A longer one fails, always, if it has to bounce. @see Linux 6.1 `kernel/dma/mapping.c` dma_max_mapping_size */
 export function dmaMaxMappingSize(dev: Device): number {
-  return dev.dmaOps.maxMappingBytes();
+  return dev.backEnd.maxMappingBytes();
 }
 
 /** Up to this many bytes a mapping is cheap; at most {@link dmaMaxMappingSize}. @see Linux 6.1 `kernel/dma/mapping.c` dma_opt_mapping_size */
 export function dmaOptMappingSize(dev: Device): number {
-  return Math.min(dmaMaxMappingSize(dev), dev.dmaOps.optMappingBytes());
+  return Math.min(dmaMaxMappingSize(dev), dev.backEnd.optMappingBytes());
 }
 
 /** Whether syncing what is mapped at `address` does anything; if not, a driver may leave it out. @see Linux 6.1 `kernel/dma/mapping.c` dma_need_sync */
 export function dmaNeedSync(dev: Device, address: DmaAddr): boolean {
-  return dev.dmaOps.needSync(address);
+  return dev.backEnd.needSync(address);
 }
 
 /** Whether a process may map what was allocated coherently for `dev`. @see Linux 6.1 `kernel/dma/mapping.c` dma_can_mmap */
 export function dmaCanMmap(dev: Device): boolean {
-  return dev.dmaOps.canMmap();
+  return dev.backEnd.canMmap();
 }
 
 /** One below the granule at which an IOMMU can join extents, or 0: they are not joined. @see Linux 6.1 `kernel/dma/mapping.c` dma_get_merge_boundary */
 export function dmaGetMergeBoundary(dev: Device): number {
-  return dev.dmaOps.mergeBoundary();
+  return dev.backEnd.mergeBoundary();
 }
 
 /**

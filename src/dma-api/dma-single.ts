@@ -8,13 +8,17 @@
  */
 import { type DmaAddr, hex, type PhysAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
+import type { AddressPieces } from '../trace/address-book.ts';
+import { onePiece } from '../trace/address-pieces.ts';
 import type { DmaCaller } from './call-site.ts';
 import type { Device } from './device.ts';
 import type { DmaDirection } from './direction.ts';
 import { checkDir, checkDmaRange, checkMemory, checkPresent } from './dma-args.ts';
 import type { DmaAttrs } from './dma-attrs.ts';
 import type { DmaDebugRef, DmaMappingKind } from './dma-debug-entry.ts';
+import { isNoted, type NotedCall, noteRangesSynced, noteRunMapped, noteRunUnmapped } from './dma-notes.ts';
 import { checkForbidden, isPageless, isRam, type KernelMemory, physOf, rejectsVmalloc } from './kernel-memory.ts';
+import type { LiveMapping } from './live-addresses.ts';
 import { DMA_MAPPING_ERROR } from './mapping-error.ts';
 
 /**
@@ -106,9 +110,9 @@ export function dmaMapResource(
   checkMemory('dmaMapResource', phys, sizeBytes);
   checkDir('dmaMapResource', dir);
   if (isRam(dev, phys)) return DMA_MAPPING_ERROR;
-  const address = dev.dmaOps.mapResource(phys, sizeBytes, dir, attrs);
+  const address = dev.backEnd.mapResource(phys, sizeBytes, dir, attrs);
   if (address === DMA_MAPPING_ERROR) return address;
-  enter(dev, { caller: dmaMapResource, kind: 'resource', address, sizeBytes, dir, attrs }, phys);
+  enter(dev, { caller: dmaMapResource, kind: 'resource', address, phys, sizeBytes, dir, attrs, bookId: 0 }, phys);
   return address;
 }
 
@@ -133,13 +137,13 @@ export function dmaUnmapResource(
  */
 export function dmaSyncSingleForCpu(dev: Device, address: DmaAddr, sizeBytes: number, dir: DmaDirection): void {
   if (!maySync(dev, dmaSyncSingleForCpu, address, sizeBytes, dir, true)) return;
-  dev.dmaOps.syncForCpu(address, sizeBytes, dir);
+  dev.backEnd.syncForCpu(address, sizeBytes, dir);
 }
 
 /** As {@link dmaSyncSingleForCpu}, to the device. Plain. @see Linux 6.1 `kernel/dma/mapping.c` dma_sync_single_for_device */
 export function dmaSyncSingleForDevice(dev: Device, address: DmaAddr, sizeBytes: number, dir: DmaDirection): void {
   if (!maySync(dev, dmaSyncSingleForDevice, address, sizeBytes, dir, false)) return;
-  dev.dmaOps.syncForDevice(address, sizeBytes, dir);
+  dev.backEnd.syncForDevice(address, sizeBytes, dir);
 }
 
 /** Bytes of a mapping, from its first byte. */
@@ -156,7 +160,7 @@ export interface DmaByteRange {
 export function dmaSyncSingleRangeForCpu(dev: Device, address: DmaAddr, range: DmaByteRange, dir: DmaDirection): void {
   const at = checkOffset('dmaSyncSingleRangeForCpu', address, range.offset);
   if (!maySync(dev, dmaSyncSingleRangeForCpu, at, range.sizeBytes, dir, true)) return;
-  dev.dmaOps.syncForCpu(at, range.sizeBytes, dir);
+  dev.backEnd.syncForCpu(at, range.sizeBytes, dir);
 }
 
 /** As {@link dmaSyncSingleRangeForCpu}, to the device. Plain. @see Linux 6.1 `include/linux/dma-mapping.h` dma_sync_single_range_for_device */
@@ -168,7 +172,7 @@ export function dmaSyncSingleRangeForDevice(
 ): void {
   const at = checkOffset('dmaSyncSingleRangeForDevice', address, range.offset);
   if (!maySync(dev, dmaSyncSingleRangeForDevice, at, range.sizeBytes, dir, false)) return;
-  dev.dmaOps.syncForDevice(at, range.sizeBytes, dir);
+  dev.backEnd.syncForDevice(at, range.sizeBytes, dir);
 }
 
 /** Whether mapping failed; a driver asks this of every address. Plain. @see Linux 6.1 `include/linux/dma-mapping.h` dma_mapping_error */
@@ -202,17 +206,17 @@ function mapPage(dev: Device, { caller, memory, sizeBytes, dir, attrs }: MapCall
   checkMemory(caller.name, phys, sizeBytes);
   checkDir(caller.name, dir);
   if (rejectsVmalloc(dev, memory) || isPageless(dev, caller.name, phys, sizeBytes)) return DMA_MAPPING_ERROR;
-  const address = dev.dmaOps.mapPage(phys, sizeBytes, dir, attrs);
+  const address = dev.backEnd.mapPage(phys, sizeBytes, dir, attrs);
   if (address === DMA_MAPPING_ERROR) return address;
-  enter(dev, { caller, kind: 'single', address, sizeBytes, dir, attrs }, memory);
+  enter(dev, { caller, kind: 'single', address, phys, sizeBytes, dir, attrs, bookId: 0 }, memory);
   return address;
 }
 
 /** Notes a mapping that was made; when the checker throws, it is ended. */
-function enter(dev: Device, call: MappingCall, memory: KernelMemory): void {
+function enter(dev: Device, call: MappingCall & LiveMapping, memory: KernelMemory): void {
   const debug = dev.dmaDebug;
   if (debug !== null) {
-    const ref = refOf(dev, call, physOf(memory));
+    const ref = refOf(dev, call, call.phys);
     let complete = false;
     try {
       checkForbidden(dev, memory, ref);
@@ -222,6 +226,7 @@ function enter(dev: Device, call: MappingCall, memory: KernelMemory): void {
       if (!complete) end(dev, { ...call, attrs: { ...call.attrs, skipCpuSync: true } });
     }
   }
+  if (isNoted(dev)) call.bookId = noteRunMapped(dev, call.address, memoryOf(call), notedCall(call));
   dev.live.addresses.add(call);
   const { trace } = dev.sim;
   if (!trace.enabled) return;
@@ -240,18 +245,29 @@ function unmap(dev: Device, call: MappingCall): void {
     assert(debug !== null, '%s: nothing is mapped at %s for %s', caller.name, hex(address), dev.name);
     return;
   }
-  live.addresses.remove(address);
+  const mapping = live.addresses.remove(address, sizeBytes);
+  const isTold = mapping !== undefined && isNoted(dev);
+  const lint = isTold ? noteRunUnmapped(dev, mapping, () => memoryOf(mapping), notedCall(call)) : null;
   const { trace, now: timeNs } = dev.sim;
   try {
     end(dev, call);
   } finally {
     if (trace.enabled) trace.emit({ kind: 'dma.unmap', timeNs, device: dev.name, dir, bytes: sizeBytes });
   }
+  lint?.();
+}
+
+function memoryOf({ phys, sizeBytes }: LiveMapping): AddressPieces {
+  return onePiece(phys, sizeBytes);
+}
+
+function notedCall({ caller, dir, attrs }: MappingCall): NotedCall {
+  return { call: caller.name, dir, skipped: attrs.skipCpuSync === true };
 }
 
 function end(dev: Device, { kind, address, sizeBytes, dir, attrs }: MappingCall): void {
-  if (kind === 'resource') dev.dmaOps.unmapResource(address, sizeBytes, dir, attrs);
-  else dev.dmaOps.unmapPage(address, sizeBytes, dir, attrs);
+  if (kind === 'resource') dev.backEnd.unmapResource(address, sizeBytes, dir, attrs);
+  else dev.backEnd.unmapPage(address, sizeBytes, dir, attrs);
 }
 
 /** Checks a sync. @returns whether there is anything to sync. */
@@ -270,6 +286,10 @@ function maySync(
   if (debug !== null) {
     const call: MappingCall = { caller, kind: 'single', address, sizeBytes, dir, attrs: {} };
     if (!debug.syncing(dev, refOf(dev, call, -1), toCpu)) return false;
+  }
+  if (sim.syncs.enabled) {
+    const rows = { first: address, bytes: sizeBytes, pitchBytes: sizeBytes, count: 1 };
+    noteRangesSynced(dev, toCpu ? 'sync-for-cpu' : 'sync-for-device', rows, { call: caller.name, dir, skipped: false });
   }
   if (!sim.trace.enabled) return true;
   const forWhom = toCpu ? 'cpu' : 'device';

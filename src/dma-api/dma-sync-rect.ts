@@ -9,6 +9,7 @@ import type { DmaCaller } from './call-site.ts';
 import type { Device } from './device.ts';
 import type { DmaDirection } from './direction.ts';
 import { checkDir, checkDmaRange, checkPresent } from './dma-args.ts';
+import { noteRangesSynced } from './dma-notes.ts';
 
 /** A rectangle in a mapped image, in bytes and rows. */
 export interface DmaRect {
@@ -33,14 +34,14 @@ export interface DmaRect {
 export function dmaSyncRectForCpu(dev: Device, address: DmaAddr, rect: DmaRect, dir: DmaDirection): void {
   const run = checkRect(dev, dmaSyncRectForCpu, address, rect, dir, true);
   if (run === null) return;
-  inRows(dev, run, (at, bytes) => dev.dmaOps.syncForCpu(at, bytes, dir));
+  inRows(dev, run, (at, bytes) => dev.backEnd.syncForCpu(at, bytes, dir));
 }
 
 /** As {@link dmaSyncRectForCpu}, to the device. Plain. */
 export function dmaSyncRectForDevice(dev: Device, address: DmaAddr, rect: DmaRect, dir: DmaDirection): void {
   const run = checkRect(dev, dmaSyncRectForDevice, address, rect, dir, false);
   if (run === null) return;
-  inRows(dev, run, (at, bytes) => dev.dmaOps.syncForDevice(at, bytes, dir));
+  inRows(dev, run, (at, bytes) => dev.backEnd.syncForDevice(at, bytes, dir));
 }
 
 /** Runs of equal length at equal distances. */
@@ -94,8 +95,12 @@ function checkRect(
     const bytes = rows * widthBytes;
     sim.trace.emit({ kind: 'dma.sync', timeNs: sim.now, device: dev.name, forWhom, dir, bytes });
   }
-  if (widthBytes === pitchBytes) return { first, bytes: sizeBytes, pitchBytes, count: 1 };
-  return { first, bytes: widthBytes, pitchBytes, count: rows };
+  const isWhole = widthBytes === pitchBytes;
+  const run = { first, bytes: isWhole ? sizeBytes : widthBytes, pitchBytes, count: isWhole ? 1 : rows };
+  if (sim.syncs.enabled) {
+    noteRangesSynced(dev, toCpu ? 'sync-for-cpu' : 'sync-for-device', run, { call: caller.name, dir, skipped: false });
+  }
+  return run;
 }
 
 function checkWhole(op: string, what: string, value: number, least: number): void {

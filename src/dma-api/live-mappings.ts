@@ -2,6 +2,7 @@
 import type { DmaDirection } from './direction.ts';
 import type { DmaAllocation } from './dma-allocation.ts';
 import type { DmaAttrs } from './dma-attrs.ts';
+import { endBooked } from './dma-notes.ts';
 import type { DmaMaster, DmaOps } from './dma-ops.ts';
 import { LiveAddresses, type LiveMapping } from './live-addresses.ts';
 import type { SgTable } from './sg-table.ts';
@@ -42,7 +43,9 @@ export class LiveMappings {
   }
 }
 
-function endMapping(dev: DmaMaster, ops: DmaOps, { kind, address, sizeBytes, dir }: LiveMapping): void {
+function endMapping(dev: DmaMaster, ops: DmaOps, mapping: LiveMapping): void {
+  const { kind, address, sizeBytes, dir } = mapping;
+  endBooked(dev, mapping, 'device-removed', 'destroy', null);
   try {
     if (kind === 'resource') ops.unmapResource(address, sizeBytes, dir, SKIP_SYNC);
     else ops.unmapPage(address, sizeBytes, dir, SKIP_SYNC);
@@ -54,6 +57,7 @@ function endMapping(dev: DmaMaster, ops: DmaOps, { kind, address, sizeBytes, dir
 function endTable(dev: DmaMaster, ops: DmaOps, sgt: SgTable, dir: DmaDirection): void {
   const part = sgt.mappedPart ?? sgt;
   sgt.onPeek = null;
+  endBooked(dev, sgt, 'device-removed', 'destroy', null);
   try {
     ops.unmapSg(part, dir, SKIP_SYNC);
   } finally {

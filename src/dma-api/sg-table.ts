@@ -44,6 +44,8 @@ export class SgTable {
   readonly original: SgTable;
   /** @internal Told when somebody looks at where the buffer lies, who has no business to; `null`: everybody may look. */
   onPeek: (() => undefined) | null = null;
+  /** @internal Its mapping's number in the address book; 0: it has none. */
+  bookId = 0;
   /** @internal For the DMA API itself, which may look at both sides at any time. */
   readonly columns: SgColumns;
   /** Bytes of the whole buffer. */

@@ -223,6 +223,7 @@ export class Swiotlb {
       if (trace.enabled) {
         trace.emit({ kind: 'swiotlb.bounced', timeNs: now, device: dev.name, phys, tlb, bytes: mappingBytes });
       }
+      this.#coherency.bounces?.begin(phys, tlb, mappingBytes);
       complete = true;
     } finally {
       if (!complete) this.#release(slot);
@@ -252,6 +253,7 @@ export class Swiotlb {
     try {
       if (attrs.skipCpuSync !== true && deviceWrites(dir)) this.#bounce(dev, tlb, mappingBytes, false);
     } finally {
+      this.#coherency.bounces?.end(tlb);
       this.#release(slot);
     }
   }
@@ -362,8 +364,14 @@ export class Swiotlb {
     if (sizeBytes > most) this.#warnings++;
     const bytes = Math.min(sizeBytes, most);
     const at = physAddr(orig + into);
-    if (toSlot) this.#copy(tlb, at, bytes);
-    else this.#copy(at, tlb, bytes);
+    const { bounces } = this.#coherency;
+    bounces?.copying(tlb, bytes, toSlot, BOUNCE);
+    try {
+      if (toSlot) this.#copy(tlb, at, bytes);
+      else this.#copy(at, tlb, bytes);
+    } finally {
+      bounces?.copied(tlb, bytes);
+    }
   }
 
   #copy(dst: PhysAddr, src: PhysAddr, bytes: number): void {

@@ -9,6 +9,7 @@ import type { Device } from '../dma-api/device.ts';
 import type { Op } from '../sim/op.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import { DmaBufAttachment } from './dma-buf-attachment.ts';
+import { noteAttached, noteDetached } from './dma-buf-ledger.ts';
 import { callExporter, requireFree } from './dma-buf-locking.ts';
 import type { DmaBufAttachOps } from './dma-buf-ops.ts';
 
@@ -29,6 +30,7 @@ export class AttachmentList<Priv> {
   remove(att: DmaBufAttachment<Priv>): void {
     this.all.splice(this.all.indexOf(att), 1);
     this.leaving.delete(att);
+    noteDetached(att);
   }
 }
 
@@ -47,6 +49,7 @@ export function* attachDevice<Priv>(
     yield* buf.resv.withLock(() => {
       buf.checkReferenced('attach');
       list.all.unshift(att);
+      noteAttached(att);
     });
     const early = att.isDynamic !== buf.isDynamic;
     if (early) yield* inMapContext(buf, () => att.mapEarly());

@@ -26,7 +26,9 @@ import { hidePages, showPages } from '../dma-api/page-peek.ts';
 import { SgTable } from '../dma-api/sg-table.ts';
 import type { Op } from '../sim/op.ts';
 import { settle } from '../sim/settle.ts';
+import { lintTable, noteMoved, noteTableMade, noteTableReturned } from './attachment-notes.ts';
 import type { DmaBuf } from './dma-buf.ts';
+import { noteMapped, notePinned, noteUnmapped, noteUnpinned } from './dma-buf-ledger.ts';
 import { callExporter, requireFree, requireHeld } from './dma-buf-locking.ts';
 import type { DmaBufAttachOps } from './dma-buf-ops.ts';
 import { DmaResvUsage } from './dma-resv.ts';
@@ -119,6 +121,7 @@ export class DmaBufAttachment<Priv = unknown> {
     const dirs = this.#uses.get(sgt);
     if (dirs === undefined) this.#uses.set(sgt, [dir]);
     else dirs.push(dir);
+    noteMapped(this, sgt, dir);
     this.#trace('dmabuf.map', dir);
     return sgt;
   }
@@ -200,6 +203,12 @@ export class DmaBufAttachment<Priv = unknown> {
     this.#kept = { sgt, dir: 'bidirectional' };
   }
 
+  /** @internal Tells a dynamic importer that the buffer moves. */
+  notifyMove(): void {
+    this.importerOps?.moveNotify?.(this);
+    noteMoved(this, 'move');
+  }
+
   /** @internal Whether the importer still has a table that is not kept. */
   get mapsOnItsOwn(): boolean {
     for (const sgt of this.#uses.keys()) if (sgt !== this.#kept?.sgt) return true;
@@ -211,8 +220,12 @@ export class DmaBufAttachment<Priv = unknown> {
     const kept = this.#kept;
     if (kept === null) return;
     this.#kept = null;
-    for (const dir of this.#uses.get(kept.sgt) ?? []) this.#trace('dmabuf.unmap', dir);
+    for (const dir of this.#uses.get(kept.sgt) ?? []) {
+      noteUnmapped(this, kept.sgt);
+      this.#trace('dmabuf.unmap', dir);
+    }
     this.#uses.delete(kept.sgt);
+    noteTableReturned(this, kept.sgt, 'detach');
     yield* this.#unmake(kept.sgt, kept.dir, this.buf.isDynamic);
   }
 
@@ -253,11 +266,12 @@ export class DmaBufAttachment<Priv = unknown> {
     if (!(sgt instanceof SgTable)) throw new ErrnoError('ENOMEM', 'map', `${buf.exporterName} gave no table`);
     this.#checkOwn(sgt);
     this.#tables.set(sgt, dir);
+    noteTableMade(this, sgt);
     hidePages(sgt, this.dev);
-    if (this.isDynamic) return sgt;
     let complete = false;
     try {
-      yield* buf.resv.wait(DmaResvUsage.kernel);
+      if (buf.sim.lints) lintTable(this, sgt);
+      if (!this.isDynamic) yield* buf.resv.wait(DmaResvUsage.kernel);
       complete = true;
     } finally {
       if (!complete) yield* this.#takeBack(sgt, dir);
@@ -276,6 +290,7 @@ export class DmaBufAttachment<Priv = unknown> {
   *#takeBack(sgt: SgTable, dir: DmaDirection): Op<void> {
     const { buf } = this;
     this.#tables.delete(sgt);
+    noteTableReturned(this, sgt, 'unmap');
     showPages(sgt);
     yield* callExporter(buf, 'unmapDmaBuf', () => buf.ops.unmapDmaBuf(this, sgt, dir));
     buf.noteUnmapped();
@@ -287,6 +302,7 @@ export class DmaBufAttachment<Priv = unknown> {
     if (pin === undefined) return;
     yield* callExporter(buf, 'pin', () => pin.call(buf.ops, this));
     this.#pins++;
+    notePinned(this);
     this.#tracePin('dmabuf.pin');
   }
 
@@ -295,6 +311,7 @@ export class DmaBufAttachment<Priv = unknown> {
     const { unpin } = buf.ops;
     if (unpin === undefined) return;
     if (this.#pins > 0) this.#pins--;
+    noteUnpinned(this);
     yield* callExporter(buf, 'unpin', () => unpin.call(buf.ops, this));
     this.#tracePin('dmabuf.unpin');
   }
@@ -326,6 +343,7 @@ export class DmaBufAttachment<Priv = unknown> {
     const at = dirs.lastIndexOf(dir);
     if (at < 0) throw new ErrnoError('EINVAL', 'unmap', `mapped ${dirs.join(', ')}, unmapped ${dir}`);
     dirs.splice(at, 1);
+    noteUnmapped(this, sgt);
     if (dirs.length === 0) this.#uses.delete(sgt);
   }
 

@@ -12,6 +12,7 @@ import type { Op } from '../sim/op.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import type { Task } from '../sim/task.ts';
 import type { DmaBuf } from './dma-buf.ts';
+import { noteExported } from './dma-buf-ledger.ts';
 import { type DmaBufProfile, linux61 } from './dma-buf-profile.ts';
 
 /** Something the kernel would print a warning with a stack trace for; it goes on afterwards. */
@@ -71,6 +72,7 @@ export class DmaBufCore {
   /** @internal A new buffer. @returns its inode number. */
   add(buf: DmaBuf): number {
     this.#buffers.add(buf);
+    noteExported(buf);
     return ++this.#inodes;
   }
 

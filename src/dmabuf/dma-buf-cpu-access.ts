@@ -9,36 +9,103 @@ import type { Op } from '../sim/op.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import { callExporter, requireFree } from './dma-buf-locking.ts';
 import type { DmaBufRange } from './dma-buf-ops.ts';
-import { usageToWaitFor } from './dma-resv.ts';
+import { DMA_BUF_SYNC, syncCallText, syncDirection } from './dma-buf-sync.ts';
+import { type DmaResvUsageValue, usageToWaitFor } from './dma-resv.ts';
 
-/** @internal {@link DmaBuf.beginCpuAccess}; `range` is null for the whole buffer. */
-export function* beginAccess<Priv>(buf: DmaBuf<Priv>, dir: DmaDirection, range: DmaBufRange | null): Op<void> {
-  yield* callBracket(buf, 'beginCpuAccess', dir, range);
-  yield* buf.resv.wait(usageToWaitFor(dir === 'from-device' ? 'read' : 'write'));
+/** @internal Who brackets, and as he writes it. */
+export interface BracketCaller {
+  /** A process, or the task of a driver. */
+  readonly by: string;
+  /** `'ioctl(DMA_BUF_IOCTL_SYNC, START | READ)'` */
+  readonly call: string;
+}
+
+type BracketStep = 'beginCpuAccess' | 'endCpuAccess';
+
+/** A bracket call. */
+interface Bracket {
+  readonly step: BracketStep;
+  readonly dir: DmaDirection;
+  /** `null`: the whole buffer. */
+  readonly range: DmaBufRange | null;
+  readonly caller: BracketCaller | null;
+}
+
+/**
+ * @internal {@link DmaBuf.beginCpuAccess}; `range` is null for the whole buffer.
+ *
+ * @param wait - for the fences; default: as `resv.wait`.
+ * @param caller - default: the running task, in the kernel.
+ */
+export function* beginAccess<Priv>(
+  buf: DmaBuf<Priv>,
+  dir: DmaDirection,
+  range: DmaBufRange | null,
+  wait: (usage: DmaResvUsageValue) => Op<void> = (usage) => buf.resv.wait(usage),
+  caller: BracketCaller | null = null,
+): Op<void> {
+  yield* callBracket(buf, { step: 'beginCpuAccess', dir, range, caller });
+  yield* wait(usageToWaitFor(dir === 'from-device' ? 'read' : 'write'));
   const { trace, now } = buf.sim;
   if (trace.enabled) trace.emit({ kind: 'dmabuf.begin-cpu-access', timeNs: now, buf: buf.name, dir });
 }
 
-/** @internal {@link DmaBuf.endCpuAccess}; `range` is null for the whole buffer. */
-export function* endAccess<Priv>(buf: DmaBuf<Priv>, dir: DmaDirection, range: DmaBufRange | null): Op<void> {
-  yield* callBracket(buf, 'endCpuAccess', dir, range);
+/** @internal {@link DmaBuf.endCpuAccess}; `range` is null for the whole buffer. @param caller - default: the running task, in the kernel. */
+export function* endAccess<Priv>(
+  buf: DmaBuf<Priv>,
+  dir: DmaDirection,
+  range: DmaBufRange | null,
+  caller: BracketCaller | null = null,
+): Op<void> {
+  yield* callBracket(buf, { step: 'endCpuAccess', dir, range, caller });
   const { trace, now } = buf.sim;
   if (trace.enabled) trace.emit({ kind: 'dmabuf.end-cpu-access', timeNs: now, buf: buf.name, dir });
 }
 
-function* callBracket<Priv>(
-  buf: DmaBuf<Priv>,
-  call: 'beginCpuAccess' | 'endCpuAccess',
-  dir: DmaDirection,
-  range: DmaBufRange | null,
-): Op<void> {
-  buf.checkReferenced(call);
-  requireFree(buf, call);
-  const { ops } = buf;
-  const partial = ops[`${call}Partial`];
-  if (range !== null) checkRange(buf, call, range);
-  if (range === null || partial === undefined) yield* callExporter(buf, call, () => ops[call]?.(buf, dir));
-  else yield* callExporter(buf, `${call}Partial`, () => partial.call(ops, buf, dir, range));
+/** @internal {@link DmaBuf.ioctlSync}. @param by - the process; default: the running task. */
+export function* syncByIoctl<Priv>(buf: DmaBuf<Priv>, flags: number, by?: string): Op<void> {
+  const dir = syncDirection(flags);
+  const caller = { by: by ?? buf.sim.currentTask?.name ?? 'kernel', call: syncCallText(flags) };
+  if ((flags & DMA_BUF_SYNC.end) !== 0) yield* endAccess(buf, dir, null, caller);
+  else yield* beginAccess(buf, dir, null, undefined, caller);
+}
+
+function* callBracket<Priv>(buf: DmaBuf<Priv>, bracket: Bracket): Op<void> {
+  const { step, dir, range } = bracket;
+  buf.checkReferenced(step);
+  requireFree(buf, step);
+  const { ops, sim } = buf;
+  const partial = ops[`${step}Partial`];
+  if (range !== null) checkRange(buf, step, range);
+  const seq = sim.syncs.enabled ? note(buf, bracket) : 0;
+  sim.syncs.enter(seq);
+  let complete = false;
+  try {
+    if (range === null || partial === undefined) yield* callExporter(buf, step, () => ops[step]?.(buf, dir));
+    else yield* callExporter(buf, `${step}Partial`, () => partial.call(ops, buf, dir, range));
+    complete = true;
+  } finally {
+    sim.syncs.leave(seq);
+    if (!complete) sim.syncs.fail(seq);
+  }
+}
+
+/** Notes the call, before the exporter is asked: what he syncs then belongs to it. */
+function note(buf: DmaBuf, { step, dir, range, caller }: Bracket): number {
+  const { sim } = buf;
+  const kernel = range === null ? `${step}(${dir})` : `${step}Partial(${dir}, ${range.offset} + ${range.length})`;
+  return sim.syncs.note({
+    timeNs: sim.now,
+    op: step === 'beginCpuAccess' ? 'begin-cpu-access' : 'end-cpu-access',
+    call: caller?.call ?? kernel,
+    by: caller?.by ?? sim.currentTask?.name ?? 'kernel',
+    device: '',
+    object: buf.name,
+    dir,
+    phys: null,
+    skipped: false,
+    site: sim.site(),
+  });
 }
 
 function checkRange(buf: DmaBuf, call: string, { offset, length }: DmaBufRange): void {

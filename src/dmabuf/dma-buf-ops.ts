@@ -39,6 +39,8 @@ export interface DmaBufOps<Priv> {
    * {@link pin}.
    */
   readonly cacheSgtMapping?: boolean;
+  /** Its buffers may show memory that other buffers show, too, on purpose: the lint `dmabuf.alias` passes them over. Default false. */
+  readonly mayAlias?: boolean;
   /**
    * A device wants to share the buffer. Throw an `ErrnoError` to refuse; it reaches the importer, and {@link detach} is not
    * called then.

@@ -10,6 +10,7 @@
  */
 import { ErrnoError } from '../base/errors.ts';
 import type { Op } from '../sim/op.ts';
+import { noteMoved } from './attachment-notes.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import type { DmaBufAttachment } from './dma-buf-attachment.ts';
 import { requireFree } from './dma-buf-locking.ts';
@@ -67,6 +68,7 @@ export class Revocation {
     }
     if (!this.#revoked) {
       this.#revoked = true;
+      for (const att of buf.attachments) if (att.isDynamic) noteMoved(att, 'revoke');
       buf.moveNotify();
     }
     yield* buf.resv.wait(DmaResvUsage.bookkeep);

@@ -33,3 +33,8 @@ export function describeSync(flags: number): string {
   const step = (flags & DMA_BUF_SYNC.end) !== 0 ? 'END' : 'START';
   return `DMA_BUF_SYNC_${step} | DMA_BUF_SYNC_${access}`;
 }
+
+/** @internal The call with valid flags as a program writes it, in short: `'ioctl(DMA_BUF_IOCTL_SYNC, START | READ)'`. */
+export function syncCallText(flags: number): string {
+  return `ioctl(DMA_BUF_IOCTL_SYNC, ${describeSync(flags).replaceAll('DMA_BUF_SYNC_', '')})`;
+}

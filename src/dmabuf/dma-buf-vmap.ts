@@ -8,6 +8,7 @@ import { ErrnoError } from '../base/errors.ts';
 import { Mutex } from '../sim/mutex.ts';
 import type { Op } from '../sim/op.ts';
 import type { DmaBuf } from './dma-buf.ts';
+import { noteVmapped, noteVunmapped } from './dma-buf-ledger.ts';
 import { callExporter } from './dma-buf-locking.ts';
 import type { CpuMapping } from './dma-buf-ops.ts';
 
@@ -36,6 +37,7 @@ export class KernelMapping<Priv> {
     try {
       this.#map ??= yield* this.#make(vmap);
       this.#users++;
+      noteVmapped(buf);
       this.#trace('dmabuf.vmap');
       return this.#map;
     } finally {
@@ -50,6 +52,7 @@ export class KernelMapping<Priv> {
       assert(this.#users > 0, '%s: more vunmaps than vmaps', buf.name);
       assert(map === this.#map, '%s: vunmap of another mapping than vmap gave', buf.name);
       this.#users--;
+      noteVunmapped(buf);
       this.#trace('dmabuf.vunmap');
       if (this.#users > 0) return;
       this.#map = null;

@@ -24,12 +24,12 @@ import { WaitQueue } from '../sim/wait-queue.ts';
 import { AttachmentList, attachDevice, detachDevice } from './dma-buf-attach.ts';
 import type { DmaBufAttachment } from './dma-buf-attachment.ts';
 import { type DmaBufCore, dmaBufCore } from './dma-buf-core.ts';
-import { beginAccess, endAccess } from './dma-buf-cpu-access.ts';
+import { beginAccess, endAccess, syncByIoctl } from './dma-buf-cpu-access.ts';
 import { admitExport, type DmaBufExportInfo } from './dma-buf-export.ts';
 import { callExporter, requireHeld } from './dma-buf-locking.ts';
 import type { CpuMapping, DmaBufAttachOps, DmaBufOps, DmaBufRange, DmaBufVma } from './dma-buf-ops.ts';
 import type { DmaBufProfile } from './dma-buf-profile.ts';
-import { DMA_BUF_SYNC, syncDirection } from './dma-buf-sync.ts';
+import type { DMA_BUF_SYNC } from './dma-buf-sync.ts';
 import { KernelMapping } from './dma-buf-vmap.ts';
 import { DmaResv } from './dma-resv.ts';
 import type { KernelModule } from './kernel-module.ts';
@@ -157,14 +157,14 @@ export class DmaBuf<Priv = unknown> {
   get(): this {
     this.checkReferenced('get');
     this.#references++;
+    if (this.sim.objects.enabled) this.sim.objects.got(this);
     return this;
   }
 
   /**
    * Gives a reference back. Plain; after the last one, `release` runs as deferred work of the running task.
    *
-   * @throws {InvariantError} more puts than gets; or the last put while devices are attached or the kernel has it mapped,
-   *   which changes nothing.
+   * @throws {InvariantError} more puts than gets; or the last put while devices are attached or the kernel maps it: nothing changes.
    * @see Linux 6.1 dma_buf_put
    */
   put(): void {
@@ -174,7 +174,9 @@ export class DmaBuf<Priv = unknown> {
       assert(attached === '', '%s: last put while %s is attached; detach first', this.name, attached);
       assert(this.vmapCount === 0, '%s: last put while %s vmaps are left; vunmap first', this.name, this.vmapCount);
     }
-    if (--this.#references > 0) return;
+    this.#references--;
+    if (this.sim.objects.enabled) this.sim.objects.put(this);
+    if (this.#references > 0) return;
     this.core.defer(`release ${this.name}`, () => this.#release());
   }
 
@@ -243,7 +245,7 @@ export class DmaBuf<Priv = unknown> {
       if (att.importerOps?.moveNotify === undefined) continue;
       importers++;
       try {
-        att.importerOps.moveNotify(att);
+        att.notifyMove();
       } catch (error) {
         errors.push(error);
       }
@@ -303,8 +305,7 @@ export class DmaBuf<Priv = unknown> {
    * @see Linux 6.1 `include/uapi/linux/dma-buf.h` struct dma_buf_sync
    */
   *ioctlSync(flags: number): Op<void> {
-    const dir = syncDirection(flags);
-    yield* (flags & DMA_BUF_SYNC.end) !== 0 ? this.endCpuAccess(dir) : this.beginCpuAccess(dir);
+    yield* syncByIoctl(this, flags);
   }
 
   /**
@@ -337,8 +338,7 @@ export class DmaBuf<Priv = unknown> {
   }
 
   /**
-   * Maps the whole buffer for the kernel. Waits for other users of it and for the exporter, which is asked for the first user
-   * only; all get the same mapping.
+   * Maps the whole buffer for the kernel. Waits for other users of it and the exporter, who is asked once; all get the same mapping.
    *
    * @throws {ErrnoError} `EINVAL` the exporter has no vmap (never retry); what the exporter throws, which is warned about.
    * @throws {HazardError} `resv.not-held`, where the profile demands the lock.

@@ -53,7 +53,7 @@ export class DmaFenceArray extends DmaFence {
     for (const fence of fences) refuseContainer(sim, fence);
     assert(fences.length > 0, 'DmaFenceArray: no fence given, so nothing could signal it; use dmaFenceGetStub');
     super(sim, options.context ?? allocDmaFenceContext(sim, 'dma_fence_array'), options.seqno ?? 1, ARRAY_OPS);
-    this.fences = fences.map((fence) => fence.get());
+    this.fences = fences.map((fence) => fence.getFor(this));
     this.#pending = options.signalOnAny === true ? 1 : fences.length;
   }
 
@@ -74,10 +74,10 @@ export class DmaFenceArray extends DmaFence {
 
   protected override startSignaling(): boolean {
     for (const fence of this.fences) {
-      this.get();
+      this.getFor(fence);
       if (fence.addCallback((member) => this.#memberDone(member))) continue;
       this.#noteError(fence);
-      this.put();
+      this.putFor(fence);
       this.#pending--;
       if (this.#pending !== 0) continue;
       this.#errorPending = false;
@@ -101,7 +101,7 @@ export class DmaFenceArray extends DmaFence {
   }
 
   protected override onRelease(): void {
-    for (const fence of this.fences) fence.put();
+    for (const fence of this.fences) fence.putFor(this);
   }
 
   /** Rule 2: the first error counts, and none after it was found that there is none. */
@@ -113,13 +113,13 @@ export class DmaFenceArray extends DmaFence {
     this.#noteError(member);
     this.#pending--;
     if (this.#pending !== 0) {
-      this.put();
+      this.putFor(member);
       return;
     }
     this.world.queueWork(() => {
       this.#errorPending = false;
       this.signal();
-      this.put();
+      this.putFor(member);
       return undefined;
     });
   }

@@ -45,9 +45,9 @@ export class DmaFenceChain extends DmaFence {
     refuseChain(sim, fence);
     const place = placeBehind(sim, prev, seqno);
     super(sim, place.context, place.seqno, CHAIN_OPS);
-    this.fence = fence.get();
+    this.fence = fence.getFor(this);
     this.prevSeqno = place.prevSeqno;
-    this.#prev = prev === null ? null : prev.get();
+    this.#prev = prev === null ? null : prev.getFor(this);
   }
 
   /** What comes before it, as far as it was not dropped. */
@@ -74,18 +74,18 @@ export class DmaFenceChain extends DmaFence {
   walk(): DmaFence | null {
     for (let prev = this.#prev; prev !== null; prev = this.#prev) {
       if (!contained(prev).isSignaled()) return prev;
-      this.#prev = prev instanceof DmaFenceChain ? (prev.#prev?.get() ?? null) : null;
-      prev.put();
+      this.#prev = prev instanceof DmaFenceChain ? (prev.#prev?.getFor(this) ?? null) : null;
+      prev.putFor(this);
     }
     return null;
   }
 
   protected override startSignaling(): boolean {
-    this.get();
+    this.getFor(this);
     for (let at: DmaFence | null = this; at !== null; at = dmaFenceChainWalk(at)) {
       if (contained(at).addCallback(() => this.#oneDone())) return true;
     }
-    this.put();
+    this.putFor(this);
     return false;
   }
 
@@ -103,22 +103,24 @@ export class DmaFenceChain extends DmaFence {
   /** Frees what is behind it in a loop: a long chain must not be as deep a recursion. */
   protected override onRelease(): void {
     let prev = this.#prev;
+    let holder: DmaFenceChain = this;
     this.#prev = null;
     while (prev instanceof DmaFenceChain && prev.refs === 1) {
       const next: DmaFence | null = prev.#prev;
       prev.#prev = null;
-      prev.put();
+      prev.putFor(holder);
+      holder = prev;
       prev = next;
     }
-    prev?.put();
-    this.fence.put();
+    prev?.putFor(holder);
+    this.fence.putFor(this);
   }
 
   /** Rule 4. */
   #oneDone(): undefined {
     this.world.queueWork(() => {
       if (!this.startSignaling()) this.signal();
-      this.put();
+      this.putFor(this);
       return undefined;
     });
   }

@@ -25,10 +25,15 @@ export abstract class DmaFenceRefs extends Waitable<void> {
     super();
     this.world = world;
     world.live++;
+    const { objects } = world.sim;
+    if (objects.enabled) objects.track(this, 'fence', { of: 'fence', owner: world.sim.currentTask?.name ?? 'kernel' });
   }
 
   /** As reports call it. */
   abstract get name(): string;
+
+  /** Whether it was signalled. */
+  abstract get signaled(): boolean;
 
   /** References to it; 0 once it was freed. */
   get refs(): number {
@@ -39,13 +44,21 @@ export abstract class DmaFenceRefs extends Waitable<void> {
   get(): this {
     if (this.#freed !== null) this.usedAfterFree('gets a reference, the first one,');
     this.#refs++;
+    if (this.world.sim.objects.enabled) this.world.sim.objects.got(this);
     return this;
   }
 
   /** One more reference, unless it was freed: for who reads a pointer without its lock. @see Linux 6.1 dma_fence_get_rcu */
   tryGet(): boolean {
     if (this.#refs === 0) return false;
-    this.#refs++;
+    this.get();
+    return true;
+  }
+
+  /** @internal {@link tryGet} for `holder`, as {@link getFor}. */
+  tryGetFor(holder: object): boolean {
+    if (this.#refs === 0) return false;
+    this.getFor(holder);
     return true;
   }
 
@@ -64,6 +77,7 @@ export abstract class DmaFenceRefs extends Waitable<void> {
       );
     }
     this.#refs--;
+    if (this.world.sim.objects.enabled) this.#notePut();
     if (this.#refs > 0) return;
     const { sim } = this.world;
     const isLost = this.signalLost();
@@ -73,6 +87,27 @@ export abstract class DmaFenceRefs extends Waitable<void> {
     if (!isLost) return;
     const what = 'was freed while somebody waited for it, so that nobody could signal it any more';
     this.world.report('fence.released-pending', this, what, 'signal it before the last put');
+  }
+
+  /** @internal {@link get} for `holder`: the ledger knows whose reference it is. */
+  getFor(holder: object): this {
+    if (this.world.sim.objects.enabled) this.world.sim.objects.hold(holder, this);
+    return this.get();
+  }
+
+  /** @internal {@link put} of what {@link getFor} took for `holder`. */
+  putFor(holder: object): void {
+    this.put();
+    const { objects } = this.world.sim;
+    if (!objects.enabled) return;
+    objects.unhold(holder, this);
+    if (this.signaled) objects.over(this);
+  }
+
+  /** It has signalled. */
+  protected noteSignaled(): void {
+    this.world.signals++;
+    if (this.world.sim.objects.enabled) this.world.sim.objects.over(this);
   }
 
   protected get isFreed(): boolean {
@@ -89,4 +124,10 @@ export abstract class DmaFenceRefs extends Waitable<void> {
 
   /** Gives back what it holds, when it is freed. */
   protected abstract onRelease(): void;
+
+  #notePut(): void {
+    const { objects } = this.world.sim;
+    objects.put(this);
+    if (this.signaled) objects.over(this);
+  }
 }

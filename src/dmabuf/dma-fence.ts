@@ -80,7 +80,7 @@ export class DmaFence extends DmaFenceRefs {
   }
 
   /** Whether it was signalled: only looks. {@link isSignaled} asks the driver, too. */
-  get signaled(): boolean {
+  override get signaled(): boolean {
     return (this.#state & SIGNALED) !== 0;
   }
 
@@ -355,7 +355,7 @@ export class DmaFence extends DmaFenceRefs {
   #signalLocked(timestampNs: number): void {
     const { sim } = this.world;
     this.#state |= SIGNALED;
-    this.world.signals++;
+    this.noteSignaled();
     this.#timestampNs = timestampNs;
     if (sim.trace.enabled) {
       sim.trace.emit({ kind: 'fence.signal', timeNs: sim.now, fence: this.name, error: this.#error ?? '' });

@@ -62,7 +62,7 @@ export class DmaResvIter {
 
   /** Gives the reference back; also to be called after a walk that was broken off. */
   end(): void {
-    this.#fence?.put();
+    this.#fence?.putFor(this);
     this.#fence = null;
   }
 
@@ -79,7 +79,7 @@ export class DmaResvIter {
       const fence = this.#list?.fences[this.#at];
       const usage = this.#list?.usages[this.#at];
       if (fence === undefined || usage === undefined || usage > this.#usage || fence.isSignaled()) continue;
-      if (!fence.tryGet()) continue; // the list was replaced by a callback: the caller sees that
+      if (!fence.tryGetFor(this)) continue; // the list was replaced by a callback: the caller sees that
       this.#at++;
       this.#fence = fence;
       this.usage = usage;

@@ -25,8 +25,11 @@ export class DmaResvList {
   /** Some of them can signal by being asked. */
   #hasAsked = false;
 
-  /** @param least - fences that it must have room for. */
-  constructor(least: number) {
+  readonly #holder: object;
+
+  /** @param least - fences that it must have room for. @param holder - whose references they are: its reservation. */
+  constructor(least: number, holder: object) {
+    this.#holder = holder;
     this.room = roomOfList(least);
   }
 
@@ -53,8 +56,13 @@ export class DmaResvList {
     return -1;
   }
 
-  /** Appends with a reference that the caller gives away. */
+  /** Appends, with a reference of its own. */
   push(fence: DmaFence, usage: DmaResvUsageValue): void {
+    this.keep(fence.getFor(this.#holder), usage);
+  }
+
+  /** Appends with a reference that another list of this reservation gives away. */
+  keep(fence: DmaFence, usage: DmaResvUsageValue): void {
     assert(this.fences.length < this.room, 'reservation list: no room for more than %s fences', this.room);
     this.fences.push(fence);
     this.usages.push(usage);
@@ -64,16 +72,16 @@ export class DmaResvList {
   /** Takes a reference to `fence` and drops that to the one in slot `at`. */
   replace(at: number, fence: DmaFence, usage: DmaResvUsageValue): void {
     const old = this.fences[at];
-    fence.get();
+    fence.getFor(this.#holder);
     this.fences[at] = fence;
     this.usages[at] = usage;
     this.#note(fence);
-    old?.put();
+    old?.putFor(this.#holder);
   }
 
   /** Drops all references. The list itself stays as it is, for who still reads it. */
   release(): void {
-    for (const fence of this.fences) fence.put();
+    for (const fence of this.fences) fence.putFor(this.#holder);
   }
 
   /** Keeps what {@link slotFor} knows true for a fence that came in. */

@@ -48,6 +48,7 @@ export class DmaResv {
   readonly mutex: WwMutex;
   /** @internal Replaced when it grows; see `dma-resv-list.ts`. */
   list: DmaResvList | null = null;
+  #listeners: Set<() => undefined> | null = null;
 
   constructor(sim: Simulator, name: string) {
     this.#sim = sim;
@@ -120,15 +121,15 @@ export class DmaResv {
     if (old !== null && wanted <= old.room) return;
     dmaFenceWorld(this.#sim).admit('dma_resv_reserve_fences');
     const least = old === null ? Math.max(FIRST_ROOM, 2 ** Math.ceil(Math.log2(count))) : 2 * old.room;
-    const larger = new DmaResvList(Math.max(wanted, least));
+    const larger = new DmaResvList(Math.max(wanted, least), this);
     const done: DmaFence[] = [];
     for (let at = 0; old !== null && at < old.length; at++) {
       const { fence, usage } = entryOf(old, at);
       if (fence.isSignaled()) done.push(fence);
-      else larger.push(fence, usage);
+      else larger.keep(fence, usage);
     }
     this.list = larger;
-    for (const fence of done) fence.put();
+    for (const fence of done) fence.putFor(this);
   }
 
   /**
@@ -156,7 +157,7 @@ export class DmaResv {
         `${this.name}: addFence without room for ${fence.name}; call reserveFences before, with the lock held all the time`,
       );
     }
-    list.push(fence.get(), usage);
+    list.push(fence, usage);
   }
 
   /**
@@ -193,9 +194,9 @@ export class DmaResv {
           copy?.release();
           copy = null;
           dmaFenceWorld(this.#sim).admit('dma_resv_copy_fences');
-          copy = new DmaResvList(iter.listedCount);
+          copy = new DmaResvList(iter.listedCount, this);
         }
-        copy.push(fence.get(), iter.usage);
+        copy.push(fence, iter.usage);
       }
     } finally {
       iter.end();
@@ -220,7 +221,15 @@ export class DmaResv {
 
   /** A walk over the pending fences of `usage` and stronger, in slot order. The lock need not be held. Plain. */
   iter(usage: DmaResvUsageValue): DmaResvIter {
+    if (this.#listeners !== null) for (const listener of this.#listeners) listener();
     return new DmaResvIter(this, usage);
+  }
+
+  /** @internal From now on `listener` is told when somebody asks for pending fences. Plain. @returns what ends that. */
+  onQuery(listener: () => undefined): () => void {
+    this.#listeners ??= new Set();
+    this.#listeners.add(listener);
+    return () => this.#listeners?.delete(listener);
   }
 
   /**

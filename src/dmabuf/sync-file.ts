@@ -59,7 +59,7 @@ export class SyncFile {
     this.#sim = sim;
     this.#userName = cut(userName);
     this.waiters = new WaitQueue(sim, `sync_file ${this.#userName === '' ? fence.name : this.#userName}`);
-    this.fence = fence.get();
+    this.fence = fence.getFor(this);
   }
 
   /** The name it was given, or else driver, timeline, number of context and sequence number of its fence. */
@@ -144,7 +144,7 @@ export class SyncFile {
     this.#mustLive('release');
     this.#released = true;
     if (this.#armed) this.fence.removeCallback(this.#wake);
-    this.fence.put();
+    this.fence.putFor(this);
   }
 
   readonly #wake = (): undefined => {

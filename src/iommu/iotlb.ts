@@ -114,6 +114,16 @@ export class Iotlb {
     return this.#lookupFrom(0, asid, iova);
   }
 
+  /** What `iova` translates to in address space `asid`, or -1: no entry covers it. Counts nothing, and changes nothing. */
+  peek(asid: number, iova: Iova): number {
+    for (const sizeClass of this.#classes) {
+      const page = Math.floor(iova * (PER_BYTE[sizeClass] as number));
+      const slot = this.#find(this.#firstOf(asid, page), asid * CLASSES + sizeClass, page);
+      if (slot >= 0) return this.physAt(slot, iova);
+    }
+    return -1;
+  }
+
   /**
    * As {@link lookup}; an entry that gives `right` (an `IommuProt` bit) fills `out.phys` and `out.runBytes`.
    *

@@ -18,6 +18,7 @@ import { CmaArea } from '../mem/cma.ts';
 import { PageAllocator } from '../mem/page-allocator.ts';
 import { PhysMemory } from '../mem/phys-memory.ts';
 import { Simulator, type SimulatorOptions } from '../sim/simulator.ts';
+import { addStockNodes } from '../uapi/node-setup.ts';
 import { Process, type ProcessOptions } from '../uapi/process.ts';
 
 /** What a preset says of its machine. */
@@ -87,7 +88,7 @@ export class Machine {
 
   /** @throws {InvariantError} regions that overlap, or a CMA area that does not fit. */
   constructor(spec: MachineSpec, options: MachineOptions = {}) {
-    const sim = new Simulator(options);
+    const sim = new Simulator({ watch: options.shadow ?? true, ...options });
     this.sim = sim;
     this.memory = new PhysMemory({ trace: sim.trace, now: () => sim.now, bytes: options.bytes ?? true });
     for (const [i, { base, bytes }] of spec.ram.entries()) {
@@ -101,6 +102,7 @@ export class Machine {
     this.coherentPool = new CoherentPool(this.coherency, this.pages, { atFirstUse: true });
     this.systemHeap = new SystemHeap(sim, this.pages, this.coherency);
     this.cmaHeap = new CmaHeap(sim, this.cma, this.coherency);
+    addStockNodes(sim, [this.systemHeap, this.cmaHeap], { coherency: this.coherency });
     this.iommu = spec.iommu === null ? null : this.#makeIommu(spec.iommu);
     const { dmaDebug = true } = options;
     this.dmaDebug = dmaDebug === false ? null : new DmaDebug(sim, dmaDebug === true ? {} : dmaDebug);

@@ -7,15 +7,17 @@
  */
 import { assert } from '../base/assert.ts';
 import type { TraceBus } from '../trace/trace-bus.ts';
-import type { Chooser } from './chooser.ts';
+import { type Chooser, type HardwarePoint, hardwareChoice } from './chooser.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { ReadyQueue } from './ready-queue.ts';
 import type { Task } from './task.ts';
 
 /** @internal Used by a scheduler that has a chooser. */
 export class ChosenOrder {
-  /** What was chosen so far. */
+  /** What was chosen so far; what hardware chose as {@link hardwareChoice} writes it. */
   readonly choices: number[] = [];
+  /** Whether the chooser is asked about hardware. */
+  readonly choosesHardware: boolean;
   readonly #chooser: Chooser;
   readonly #queue: EventQueue;
   readonly #ready: ReadyQueue;
@@ -23,6 +25,7 @@ export class ChosenOrder {
 
   constructor(chooser: Chooser, queue: EventQueue, ready: ReadyQueue, trace: TraceBus) {
     this.#chooser = chooser;
+    this.choosesHardware = chooser.choosesHardware === true;
     this.#queue = queue;
     this.#ready = ready;
     this.#trace = trace;
@@ -71,11 +74,25 @@ export class ChosenOrder {
     );
   }
 
+  /** What hardware does of `count` possibilities; 0, which is nothing, unless the chooser is asked about hardware. */
+  chooseHardware(count: number, point: HardwarePoint, now: number): number {
+    if (!this.choosesHardware || count < 2) return 0;
+    const chosen = this.#chooser.choose(count, point);
+    assert(isChoice(chosen, count), 'chooser: %s is not in [0, %s)', chosen, count);
+    this.choices.push(hardwareChoice(chosen));
+    if (chosen > 0 && this.#trace.enabled) this.#trace.emit({ kind: 'choice', timeNs: now, among: count, chosen });
+    return chosen;
+  }
+
   #choose(among: number, now: number): number {
     const chosen = this.#chooser.choose(among, 'task');
-    assert(Number.isInteger(chosen) && chosen >= 0 && chosen < among, 'chooser: %s is not in [0, %s)', chosen, among);
+    assert(isChoice(chosen, among), 'chooser: %s is not in [0, %s)', chosen, among);
     this.choices.push(chosen);
     if (this.#trace.enabled) this.#trace.emit({ kind: 'choice', timeNs: now, among, chosen });
     return chosen;
   }
+}
+
+function isChoice(chosen: number, among: number): boolean {
+  return Number.isInteger(chosen) && chosen >= 0 && chosen < among;
 }

@@ -10,7 +10,7 @@ import { assert, InvariantError } from '../base/assert.ts';
 import { DeadlockError, type Waiter } from '../base/errors.ts';
 import type { HazardFacts } from '../base/hazards.ts';
 import type { TraceBus } from '../trace/trace-bus.ts';
-import type { Chooser } from './chooser.ts';
+import type { Chooser, HardwarePoint } from './chooser.ts';
 import { ChosenOrder } from './chosen-order.ts';
 import { Sleep, type SleepHost } from './delay.ts';
 import { type EventHandle, EventQueue } from './event-queue.ts';
@@ -75,6 +75,16 @@ export class Scheduler implements TaskHost, SleepHost {
   /** What the chooser chose so far; nothing without one. */
   get choices(): readonly number[] {
     return this.#order?.choices ?? [];
+  }
+
+  /** Whether a chooser is asked about hardware. */
+  get hardwareIsFree(): boolean {
+    return this.#order?.choosesHardware ?? false;
+  }
+
+  /** What hardware does: 0, which is nothing, without a chooser that is asked. */
+  chooseHardware(count: number, point: HardwarePoint): number {
+    return this.#order?.chooseHardware(count, point, this.now) ?? 0;
   }
 
   /** Registers what to do for events of a new kind. @returns the kind. */

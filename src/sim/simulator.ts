@@ -6,8 +6,12 @@ import { type Nanos, nanos } from '../base/addr.ts';
 import { InvariantError } from '../base/assert.ts';
 import { DeadlockError, HazardError } from '../base/errors.ts';
 import type { HazardFacts, HazardPolicy } from '../base/hazards.ts';
+import { Site } from '../base/site.ts';
+import { AddressBook } from '../trace/address-book.ts';
+import { ObjectLedger } from '../trace/object-ledger.ts';
+import { SyncLog } from '../trace/sync-log.ts';
 import { TraceBus } from '../trace/trace-bus.ts';
-import { type Chooser, formatChoices } from './chooser.ts';
+import { type Chooser, formatChoices, type HardwarePoint } from './chooser.ts';
 import { Delay } from './delay.ts';
 import type { EventHandle } from './event-queue.ts';
 import type { MaybeOp, Op } from './op.ts';
@@ -17,6 +21,9 @@ import { KilledError, type Task } from './task.ts';
 import { Timer } from './timer.ts';
 import { WwClass } from './ww-acquire-ctx.ts';
 
+/** Places that are kept when nobody says how many. */
+const PLACES = 10_000;
+
 /** How to make a {@link Simulator}. */
 export interface SimulatorOptions {
   /** Start of all random streams; a whole number of 32 bits. Default 1. */
@@ -25,6 +32,21 @@ export interface SimulatorOptions {
   readonly chooser?: Chooser;
   /** Default `'throw'`: a hazard ends the access that caused it with a {@link HazardError}. */
   readonly hazards?: HazardPolicy;
+  /**
+   * True: what is needed to name causes is kept: which addresses are whose ({@link Simulator.addresses}), which calls handed bytes over
+   * ({@link Simulator.syncs}), what is alive ({@link Simulator.objects}). Default false; a `Machine` has it on.
+   */
+  readonly watch?: boolean;
+  /**
+   * How many of the things that are kept remember their place in the program, which takes about ten microseconds each; `true`: all.
+   * Default with `watch`: the first 10,000, so that a unit test has every place and a film loses nothing but its time to places.
+   */
+  readonly callSites?: boolean | number;
+  /**
+   * True: habits that work here by luck are reported as well: a mapping used as a cache flush, an address of `dmaMapResource` in a list, a look
+   * at the back end, two buffers over one memory. Needs `watch`. Default false.
+   */
+  readonly lints?: boolean;
 }
 
 /** How to run a program. */
@@ -45,6 +67,14 @@ export interface SpawnOptions {
 export class Simulator {
   /** The only way to observe. */
   readonly trace = new TraceBus();
+  /** Every range of addresses that was given out. */
+  readonly addresses = new AddressBook();
+  /** The calls that handed bytes from one owner to another. */
+  readonly syncs = new SyncLog();
+  /** What was taken and not given back. */
+  readonly objects = new ObjectLedger(this);
+  /** Whether habits that work here by luck are reported. */
+  readonly lints: boolean;
   /** Named streams of random numbers. */
   readonly prng: Prng;
   /** Hazards found so far, in order, under either policy. */
@@ -58,6 +88,7 @@ export class Simulator {
   /** @internal */
   readonly scheduler: Scheduler;
   readonly #policy: HazardPolicy;
+  #sitesLeft: number;
   readonly #timers: (Timer | null)[] = [];
   readonly #freeTimers: number[] = [];
   readonly #timerKind: number;
@@ -67,6 +98,12 @@ export class Simulator {
   constructor(options: SimulatorOptions = {}) {
     this.prng = new Prng(options.seed ?? 1);
     this.#policy = options.hazards ?? 'throw';
+    this.lints = options.lints ?? false;
+    const watch = options.watch ?? false;
+    this.#sitesLeft = placesToKeep(options.callSites ?? (watch && PLACES));
+    this.addresses.enabled = watch;
+    this.syncs.enabled = watch;
+    this.objects.enabled = watch;
     this.scheduler = new Scheduler(this.trace, options.chooser ?? null, (facts, mayThrow) => {
       this.#note(facts, mayThrow);
     });
@@ -95,6 +132,22 @@ export class Simulator {
   /** The choices made so far as text, for a {@link ReplayChooser}. Empty without a chooser. */
   get choices(): string {
     return formatChoices(this.scheduler.choices);
+  }
+
+  /** Whether the chooser also decides what hardware does of its own accord; constant. Models ask this before they look for what could happen. */
+  get hardwareIsFree(): boolean {
+    return this.scheduler.hardwareIsFree;
+  }
+
+  /**
+   * What hardware does here, where it is free: 0 that nothing out of the ordinary happens, `k` the `k`th of `count - 1` other things. For
+   * models of hardware. The answer is part of the schedule. Plain, takes no time.
+   *
+   * @param count - possibilities, with nothing; below 2 nobody is asked.
+   * @returns always 0 unless {@link hardwareIsFree}.
+   */
+  chooseHardware(count: number, point: HardwarePoint): number {
+    return this.scheduler.chooseHardware(count, point);
   }
 
   /**
@@ -229,6 +282,13 @@ export class Simulator {
     return handle >= 0 && this.scheduler.queue.cancel(handle);
   }
 
+  /** @internal The place of the call that is being made, or `null` when places are not kept. */
+  site(): Site | null {
+    if (this.#sitesLeft === 0) return null;
+    this.#sitesLeft--;
+    return new Site();
+  }
+
   /**
    * Notes a hazard: it is traced and kept in {@link hazards}.
    *
@@ -264,6 +324,13 @@ export class Simulator {
     this.#timers[index] = null;
     this.#freeTimers.push(index);
   }
+}
+
+/** @throws {InvariantError} `callSites` is no whole number >= 0. */
+function placesToKeep(callSites: boolean | number): number {
+  if (typeof callSites === 'boolean') return callSites ? Infinity : 0;
+  if (!(Number.isInteger(callSites) && callSites >= 0)) throw new InvariantError(`callSites: ${callSites} is no count`);
+  return callSites;
 }
 
 function checkCpu(cpu: number): number {

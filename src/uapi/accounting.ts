@@ -19,6 +19,7 @@ import type { Simulator } from '../sim/simulator.ts';
 import { DmaBufFile } from './dma-buf-file.ts';
 import { DrmFile } from './drm-file.ts';
 import type { Process } from './process.ts';
+import { type SyncFileUsage, syncFilesOf } from './sync-file-usage.ts';
 
 /** How one process holds one buffer. */
 export interface BufferHolder {
@@ -77,6 +78,8 @@ export interface MemoryUsage {
   readonly exporters: readonly DmaBufExporterStats[];
   /** Oldest first. */
   readonly buffers: readonly BufferUsage[];
+  /** Sync files that the processes have, or that are on their way in their sockets. */
+  readonly syncFiles: readonly SyncFileUsage[];
 }
 
 /** Counts what there is now. @param processes - all of the machine; children need not be named. */
@@ -103,7 +106,8 @@ export function memoryUsage(sim: Simulator, processes: readonly Process[]): Memo
   }
   const { bytes: totalBytes, exporters } = dmaBufStats(core);
   const devices = devicesOf(buffers.map(({ buf }) => buf));
-  return { totalBytes, keptByKernelBytes, processes: rows, devices, exporters, buffers };
+  const syncFiles = syncFilesOf(everybody);
+  return { totalBytes, keptByKernelBytes, processes: rows, devices, exporters, buffers, syncFiles };
 }
 
 /**

@@ -12,6 +12,7 @@ import { alignUp } from '../base/units.ts';
 import type { CoherencyDomain } from '../cache/coherency.ts';
 import { CpuView } from '../cache/cpu-view.ts';
 import type { OpenFile, VmaBacking, VmaRequest } from './file.ts';
+import { doAll } from './syscall.ts';
 import { UserMapping, type Vma } from './user-mapping.ts';
 
 /** First address that mmap gives out. */
@@ -29,6 +30,8 @@ interface NewMapping {
 
 /** @internal The mappings of one process. Plain throughout. */
 export class AddressSpace {
+  /** Is told of each mapping that a call has ended, after that. */
+  onUnmap: ((file: OpenFile, call: string) => void) | null = null;
   readonly #coherency: CoherencyDomain;
   readonly #mappings = new Set<UserMapping>();
   #nextAddress = MMAP_BASE;
@@ -66,13 +69,16 @@ export class AddressSpace {
     if (!isRange) throw new ErrnoError('EINVAL', 'munmap', `address ${address}, length ${length}`);
     const end = address + alignUp(length, PAGE_SIZE);
     const left: UserMapping[] = [];
+    const gone: OpenFile[] = [];
     for (const mapping of this.mappings) {
       const last = mapping.address + mapping.sizeBytes;
       if (mapping.address >= end || last <= address) continue;
       if (mapping.address < address) left.push(this.#copy(mapping.part(0, address - mapping.address)));
       if (last > end) left.push(this.#copy(mapping.part(end - mapping.address, last - end)));
-      mapping.munmap();
+      mapping.remove();
+      gone.push(mapping.vma.file);
     }
+    doAll(gone.map((file) => () => this.onUnmap?.(file, 'munmap')));
     return left;
   }
 
@@ -98,7 +104,8 @@ export class AddressSpace {
   }
 
   #add(vma: Vma): UserMapping {
-    const mapping = new UserMapping(vma, (gone) => this.#remove(gone));
+    const unmapped = (): void => this.onUnmap?.(vma.file, 'munmap');
+    const mapping = new UserMapping(vma, (gone) => this.#remove(gone), unmapped);
     this.#mappings.add(mapping);
     return mapping;
   }

@@ -10,18 +10,20 @@ import { assert } from '../base/assert.ts';
 import { ErrnoError } from '../base/errors.ts';
 import type { Extent } from '../dma-api/sg-table.ts';
 import type { DmaBuf } from '../dmabuf/dma-buf.ts';
+import { beginAccess, endAccess } from '../dmabuf/dma-buf-cpu-access.ts';
 import { bufferFdinfo } from '../dmabuf/dma-buf-info.ts';
 import { callExporter } from '../dmabuf/dma-buf-locking.ts';
-import { DMA_BUF_SYNC, describeSync } from '../dmabuf/dma-buf-sync.ts';
+import { DMA_BUF_SYNC, describeSync, syncCallText, syncDirection } from '../dmabuf/dma-buf-sync.ts';
+import type { DmaFence } from '../dmabuf/dma-fence.ts';
 import { dmaFenceGetStub } from '../dmabuf/dma-fence-stub.ts';
 import { dmaFenceUnwrap } from '../dmabuf/dma-fence-unwrap.ts';
 import { DmaResvUsage, type DmaResvUsageValue } from '../dmabuf/dma-resv.ts';
-import { SyncFile } from '../dmabuf/sync-file.ts';
 import type { MaybeOp, Op } from '../sim/op.ts';
 import { WaitQueue } from '../sim/wait-queue.ts';
-import { FenceFile, fenceFileAt } from './fence-file.ts';
+import { fenceFileAt, fenceFileFor } from './fence-file.ts';
 import { type FileStat, noIoctl, OpenFile, POLL, type PollTable, type VmaBacking, type VmaRequest } from './file.ts';
 import { type IoctlCall, ioctlCode, ioctlRequest } from './ioctl.ts';
+import { waitForFences } from './signals.ts';
 
 /** Opens or closes a bracket of CPU access: `flags` are bits of `DMA_BUF_SYNC`. @see Linux 6.1 `include/uapi/linux/dma-buf.h` */
 export const DMA_BUF_IOCTL_SYNC = ioctlRequest('DMA_BUF_IOCTL_SYNC', 'w', 'b', 0, { flags: 'u64' });
@@ -56,6 +58,7 @@ export class DmaBufFile extends OpenFile {
   /** @internal Use {@link dmaBufFile}. */
   constructor(buf: DmaBuf) {
     super(buf.fileFlags);
+    this.objects = buf.sim.objects;
     this.buf = buf;
     this.#queue = new WaitQueue(buf.sim, `fences of ${buf.name}`);
   }
@@ -81,17 +84,23 @@ export class DmaBufFile extends OpenFile {
     this.buf.put();
   }
 
+  override get counted(): object {
+    return this.buf;
+  }
+
   /**
-   * May wait for the exporter, fences, and the reservation lock.
+   * May wait for the exporter, fences, and the reservation lock. Only the wait for fences can be interrupted: a START ends with `EINTR`
+   * then and has opened nothing, though the exporter has been called; made again, it calls him again.
    *
    * @throws {ErrnoError} `ENOTTY` another request; `EFAULT` bad memory; `EINVAL` bad flags, a name that is too long, or no sync file
-   *   (never retry); `EMFILE`, `ENOMEM` (retry later); what the exporter throws.
+   *   (never retry); `EMFILE`, `ENOMEM` (retry later); `EINTR` (retry); what the exporter throws.
+   * @throws {HazardError} `dmabuf.unbalanced-sync` under policy `'throw'`, of a process that watches its brackets; the END is done.
    * @see Linux 6.1 dma_buf_ioctl
    */
   override *ioctl(call: IoctlCall): Op<number> {
     switch (call.code) {
       case DMA_BUF_IOCTL_SYNC.code:
-        yield* this.buf.ioctlSync(call.copyIn(DMA_BUF_IOCTL_SYNC.layout).flags);
+        yield* this.#sync(call);
         return 0;
       case DMA_BUF_SET_NAME_A:
       case DMA_BUF_SET_NAME_B:
@@ -173,18 +182,39 @@ export class DmaBufFile extends OpenFile {
   /** Whether nothing of `usage` is pending; else its first fence is watched, if none is yet. */
   #isIdle(bit: number, usage: DmaResvUsageValue): boolean {
     if ((this.#watched & bit) !== 0) return false;
-    const done = (): undefined => {
+    const done = (fence: DmaFence): undefined => {
       this.#watched &= ~bit;
       this.#queue.wakeUpAll();
-      this.buf.put();
+      this.putFor(fence);
     };
     for (const fence of this.buf.resv.fences(usage)) {
       if (!fence.addCallback(done)) continue;
       this.#watched |= bit;
-      this.buf.get();
+      this.getFor(fence);
       return false;
     }
     return true;
+  }
+
+  *#sync(call: IoctlCall): Op<void> {
+    const { buf } = this;
+    const { flags } = call.copyIn(DMA_BUF_IOCTL_SYNC.layout);
+    const dir = syncDirection(flags);
+    const { brackets, name } = call.process;
+    const caller = { by: name, call: syncCallText(flags) };
+    if ((flags & DMA_BUF_SYNC.end) !== 0) {
+      yield* endAccess(buf, dir, null, caller);
+      brackets?.ended(buf, flags);
+      return;
+    }
+    try {
+      const wait = (usage: DmaResvUsageValue) => waitForFences(buf.sim, buf.resv, usage, 'DMA_BUF_IOCTL_SYNC');
+      yield* beginAccess(buf, dir, null, wait, caller);
+    } catch (error) {
+      if (error instanceof ErrnoError) brackets?.failed(buf, flags, error.code);
+      throw error;
+    }
+    brackets?.begun(buf, flags);
   }
 
   #exportSyncFile(call: IoctlCall): void {
@@ -196,7 +226,7 @@ export class DmaBufFile extends OpenFile {
       () => {
         const fence = resv.getSingleton(usage) ?? dmaFenceGetStub(sim);
         try {
-          return new FenceFile(new SyncFile(sim, fence));
+          return fenceFileFor(call.process, fence, 'DMA_BUF_IOCTL_EXPORT_SYNC_FILE');
         } finally {
           fence.put();
         }

@@ -10,6 +10,7 @@ import type { Op } from '../sim/op.ts';
 import type { DrmDevice } from './drm-device.ts';
 import type { GemObject } from './drm-gem.ts';
 import { DRM_REQUESTS } from './drm-ioctl.ts';
+import { noteHandle } from './drm-object-notes.ts';
 import { cpuMapping, exportObject, importObject, PrimeTable } from './drm-prime.ts';
 import { O, OpenFile, type VmaBacking, type VmaRequest } from './file.ts';
 import { HandleTable } from './handle-table.ts';
@@ -66,7 +67,9 @@ export class DrmFile extends OpenFile {
   /** A new handle for `object`, which keeps a reference of its own. Plain. @see Linux 6.1 drm_gem_handle_create */
   createHandle(object: GemObject): number {
     object.addHandle();
-    return this.#objects.add(object);
+    const handle = this.#objects.add(object);
+    noteHandle(this, object, handle);
+    return handle;
   }
 
   /** Closes a handle. Plain. @throws {ErrnoError} `EINVAL` there is none (never retry). @see Linux 6.1 drm_gem_handle_delete */
@@ -75,6 +78,7 @@ export class DrmFile extends OpenFile {
     if (object === null) throw new ErrnoError('EINVAL', 'drm_gem_handle_delete', `client has no handle ${handle}`);
     this.#prime.remove(handle);
     object.dropHandle();
+    object.device.sim.objects.end(this, 'handle', handle);
   }
 
   /**
@@ -137,14 +141,21 @@ export class DrmFile extends OpenFile {
       );
     }
     const { extents, attribute } = cpuMapping(object);
-    object.get();
+    const { objects } = object.device.sim;
     const opened = (): undefined => {
+      objects.hold(this, object);
       object.get();
     };
     const closed = (): undefined => {
       object.put();
+      objects.unhold(this, object);
     };
+    opened();
     return { memory: { extents: head(extents, length), attribute }, name: object.name, opened, closed };
+  }
+
+  override get parts(): readonly object[] {
+    return [this.#prime, this.syncobjs];
   }
 
   /** The client is gone: its fences signal, its handles close. */

@@ -23,6 +23,7 @@ import { DmaResv } from '../dmabuf/dma-resv.ts';
 import type { FrameBlocks } from '../mem/page-allocator.ts';
 import type { Op } from '../sim/op.ts';
 import type { DrmDevice } from './drm-device.ts';
+import { noteObjectMade } from './drm-object-notes.ts';
 
 /** What keeps an imported object's memory reachable. */
 export interface GemImport {
@@ -65,6 +66,7 @@ export class GemObject {
     this.sizeBytes = sizeBytes;
     this.imported = imported;
     this.resv = imported === null ? new DmaResv(device.sim, name) : imported.buf.resv;
+    noteObjectMade(this);
   }
 
   /** References that are held; 0: it is gone. */
@@ -91,16 +93,20 @@ export class GemObject {
   get(): this {
     assert(this.#references > 0, '%s: get after its last put', this.name);
     this.#references++;
+    this.device.sim.objects.got(this);
     return this;
   }
 
   /** Gives a reference back; with the last its memory goes. @throws {InvariantError} more puts than gets. */
   put(): void {
     assert(this.#references > 0, '%s: more puts than gets', this.name);
-    if (--this.#references > 0) return;
+    this.#references--;
+    this.device.sim.objects.put(this);
+    if (this.#references > 0) return;
     this.device.forget(this, this.#mmapOffset);
     const { imported } = this;
-    if (imported !== null) dmaBufCore(this.device.sim).defer(`end of import ${this.name}`, () => endImport(imported));
+    if (imported !== null)
+      dmaBufCore(this.device.sim).defer(`end of import ${this.name}`, () => endImport(this, imported));
     if (this.#blocks !== null) this.device.pages.freeBulk(this.#blocks);
     if (imported === null && !this.resv.isLocked) this.resv.fini();
   }
@@ -141,13 +147,16 @@ export class GemObject {
       const buf = this.#dmaBuf;
       this.#dmaBuf = null;
       buf?.put();
+      if (buf !== null) this.device.sim.objects.unhold(this, buf);
     }
     this.put();
   }
 
   /** @internal Keeps `buf`, with a reference of its own, while it has a handle. */
   setDmaBuf(buf: DmaBuf): void {
-    if (this.#dmaBuf === null) this.#dmaBuf = buf.get();
+    if (this.#dmaBuf !== null) return;
+    this.device.sim.objects.hold(this, buf);
+    this.#dmaBuf = buf.get();
   }
 
   /** @internal Its name, a new one if need be. */
@@ -163,8 +172,18 @@ export class GemObject {
   }
 }
 
-function* endImport({ buf, attachment, table }: GemImport): Op<void> {
-  yield* attachment.unmapUnlocked(table, 'bidirectional');
-  yield* buf.detach(attachment);
-  buf.put();
+function* endImport(object: GemObject, { buf, attachment, table }: GemImport): Op<void> {
+  const unmap = () => attachment.unmapUnlocked(table, 'bidirectional');
+  try {
+    yield* unmap();
+  } finally {
+    // Also when the task is killed meanwhile: nobody else would give it back.
+    try {
+      if (attachment.mappings.has(table)) yield* unmap();
+      yield* buf.detach(attachment);
+    } finally {
+      buf.put();
+      buf.sim.objects.unhold(object, buf);
+    }
+  }
 }

@@ -32,8 +32,9 @@ const primeOps: DmaBufOps<GemObject> = {
   unmapDmaBuf(att: DmaBufAttachment<GemObject>, table: SgTable, dir: DmaDirection): void {
     dmaUnmapSgtable(att.dev, table, dir, NO_SYNC);
   },
-  release({ priv }: DmaBuf<GemObject>): void {
-    priv.put();
+  release(buf: DmaBuf<GemObject>): void {
+    buf.priv.put();
+    buf.sim.objects.unhold(buf, buf.priv);
   },
   mmap({ priv }: DmaBuf<GemObject>, vma: DmaBufVma): CpuMapping {
     if (vma.isPrivate === true) throw new ErrnoError('EINVAL', 'mmap', `MAP_PRIVATE of ${priv.name}; use MAP_SHARED`);
@@ -65,6 +66,7 @@ export function exportObject(object: GemObject, flags: number): DmaBuf {
   let complete = false;
   try {
     const buf = exportDmaBuf(device.sim, info);
+    device.sim.objects.adopt(buf, object);
     object.setDmaBuf(buf);
     complete = true;
     return buf;
@@ -116,6 +118,7 @@ export class PrimeTable {
   }
 
   add(buf: DmaBuf, handle: number): void {
+    buf.sim.objects.hold(this, buf);
     this.#byHandle.set(handle, buf.get());
     this.#byBuf.set(buf, [...(this.#byBuf.get(buf) ?? []), handle]);
   }
@@ -128,5 +131,6 @@ export class PrimeTable {
     if (left.length === 0) this.#byBuf.delete(buf);
     else this.#byBuf.set(buf, left);
     buf.put();
+    buf.sim.objects.unhold(this, buf);
   }
 }

@@ -7,7 +7,6 @@ import { ErrnoError } from '../base/errors.ts';
 import { seconds } from '../base/units.ts';
 import type { DmaFence } from '../dmabuf/dma-fence.ts';
 import { dmaFenceUnwrapMerge } from '../dmabuf/dma-fence-unwrap.ts';
-import { SyncFile } from '../dmabuf/sync-file.ts';
 import type { Op } from '../sim/op.ts';
 import type { DrmFile } from './drm-file.ts';
 import { type DrmRequest, drmOp } from './drm-request.ts';
@@ -28,7 +27,7 @@ import {
 } from './drm-syncobj-requests.ts';
 import { EventFd } from './eventfd.ts';
 import { openFileOrNull } from './fd-lookup.ts';
-import { FenceFile, fenceFileAt } from './fence-file.ts';
+import { type FenceFile, fenceFileAt, fenceFileFor } from './fence-file.ts';
 import type { IoctlCall } from './ioctl.ts';
 import { struct } from './ioctl.ts';
 import type { SizedFor } from './sized-ioctl.ts';
@@ -91,7 +90,7 @@ function handleToFd(file: DrmFile, sized: SizedFor<typeof DRM_IOCTL_SYNCOBJ_HAND
     }
     const fence = existing(file.syncobjs.find(handle), 0, op);
     try {
-      return new FenceFile(new SyncFile(file.device.sim, fence));
+      return fenceFileFor(sized.call.process, fence, op);
     } finally {
       fence.put();
     }
@@ -140,11 +139,11 @@ function* timelineWait(file: DrmFile, sized: SizedFor<typeof DRM_IOCTL_SYNCOBJ_T
 
 function* waitFor(
   file: DrmFile,
-  { call, args }: SizedFor<typeof DRM_IOCTL_SYNCOBJ_WAIT> | SizedFor<typeof DRM_IOCTL_SYNCOBJ_TIMELINE_WAIT>,
+  { args }: SizedFor<typeof DRM_IOCTL_SYNCOBJ_WAIT> | SizedFor<typeof DRM_IOCTL_SYNCOBJ_TIMELINE_WAIT>,
   points: readonly SyncobjPoint[],
 ): Op<number> {
   const { flags, timeout_nsec: until, deadline_nsec: deadline } = args;
-  return yield* waitForSyncobjs(file.device.sim, call.process.signals, points, {
+  return yield* waitForSyncobjs(file.device.sim, points, {
     all: (flags & DRM_SYNCOBJ.waitAll) !== 0,
     forSubmit: (flags & DRM_SYNCOBJ.waitForSubmit) !== 0,
     available: (flags & DRM_SYNCOBJ.waitAvailable) !== 0,
@@ -165,7 +164,7 @@ function query(file: DrmFile, { call, args }: SizedFor<typeof DRM_IOCTL_SYNCOBJ_
 }
 
 /** Waits for the source with `DRM_SYNCOBJ.waitForSubmit`, at most 5 s. */
-function* transfer(file: DrmFile, { call, args }: SizedFor<typeof DRM_IOCTL_SYNCOBJ_TRANSFER>): Op<void> {
+function* transfer(file: DrmFile, { args }: SizedFor<typeof DRM_IOCTL_SYNCOBJ_TRANSFER>): Op<void> {
   need(file, 'timeline');
   const op = 'DRM_IOCTL_SYNCOBJ_TRANSFER';
   refuse(op, 'pad', args.pad);
@@ -178,7 +177,7 @@ function* transfer(file: DrmFile, { call, args }: SizedFor<typeof DRM_IOCTL_SYNC
     if (args.flags !== 0) {
       const options = { all: true, forSubmit: true, available: true, deadlineNs: null };
       const untilNs = sim.now + SUBMIT_TIMEOUT_NS;
-      yield* waitForSyncobjs(sim, call.process.signals, [{ syncobj: src, point }], { ...options, untilNs });
+      yield* waitForSyncobjs(sim, [{ syncobj: src, point }], { ...options, untilNs });
     }
     const fence = existing(src, point, op);
     try {

@@ -11,6 +11,7 @@ import type { Simulator } from '../sim/simulator.ts';
 import { WaitQueue } from '../sim/wait-queue.ts';
 import { O, OpenFile, POLL, type PollTable } from './file.ts';
 import { struct } from './ioctl.ts';
+import { waitInterruptibly } from './signals.ts';
 
 /** Flags of eventfd(2). */
 export const EFD = { semaphore: 1, nonblock: O.nonblock, cloexec: O.cloexec } as const;
@@ -27,6 +28,7 @@ export class EventFd extends OpenFile {
   readonly path = 'anon_inode:[eventfd]';
   /** Who reads or polls waits here. */
   readonly waiters: WaitQueue;
+  readonly #sim: Simulator;
   readonly #isSemaphore: boolean;
   #count: number;
 
@@ -36,6 +38,7 @@ export class EventFd extends OpenFile {
     if ((flags & ~(EFD.semaphore | EFD.nonblock | EFD.cloexec)) !== 0) {
       throw new ErrnoError('EINVAL', 'eventfd', `flags 0x${flags.toString(16)}`);
     }
+    this.#sim = sim;
     this.waiters = new WaitQueue(sim, 'eventfd');
     this.#isSemaphore = (flags & EFD.semaphore) !== 0;
     this.#count = initial;
@@ -55,12 +58,13 @@ export class EventFd extends OpenFile {
   /**
    * Takes the counter (of a semaphore: 1). Waits while it is 0.
    *
-   * @throws {ErrnoError} `EINVAL` room for less than 8 bytes (never retry); `EAGAIN` it is 0 and the file is non-blocking (retry).
+   * @throws {ErrnoError} `EINVAL` room for less than 8 bytes (never retry); `EAGAIN` it is 0 and the file is non-blocking;
+   *   `EINTR` a signal came first (retry).
    */
   override *read(count: number): Op<Uint8Array> {
     if (count < BYTES) throw new ErrnoError('EINVAL', 'read', `${count} bytes; a counter has ${BYTES}`);
     if (this.#count === 0 && this.#isNonblocking) throw new ErrnoError('EAGAIN', 'read', 'the counter is 0');
-    yield* this.waiters.waitEvent(() => this.#count > 0);
+    yield* waitInterruptibly(this.#sim, this.waiters, () => this.#count > 0, 'read');
     const taken = this.#isSemaphore ? 1 : this.#count;
     this.#count -= taken;
     this.waiters.wakeUpAll();
@@ -70,7 +74,8 @@ export class EventFd extends OpenFile {
   /**
    * Adds a number of 8 bytes. Waits while there is no room for it.
    *
-   * @throws {ErrnoError} `EINVAL` less than 8 bytes, or 2^64 - 1 (never retry); `EAGAIN` no room and the file is non-blocking (retry).
+   * @throws {ErrnoError} `EINVAL` less than 8 bytes, or 2^64 - 1 (never retry); `EAGAIN` no room and the file is non-blocking;
+   *   `EINTR` a signal came first (retry). Nothing is added then.
    */
   override *write(bytes: Uint8Array): Op<number> {
     if (bytes.length < BYTES) throw new ErrnoError('EINVAL', 'write', `${bytes.length} bytes; a counter has ${BYTES}`);
@@ -80,7 +85,7 @@ export class EventFd extends OpenFile {
     const added = high * 2 ** 32 + low;
     const hasRoom = () => this.#count + added < LIMIT;
     if (!hasRoom() && this.#isNonblocking) throw new ErrnoError('EAGAIN', 'write', 'the counter is full');
-    yield* this.waiters.waitEvent(hasRoom);
+    yield* waitInterruptibly(this.#sim, this.waiters, hasRoom, 'write');
     this.#count += added;
     if (added > 0) this.waiters.wakeUpAll();
     return BYTES;

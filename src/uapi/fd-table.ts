@@ -14,6 +14,7 @@ import { ErrnoError } from '../base/errors.ts';
 import { DmaBuf } from '../dmabuf/dma-buf.ts';
 import { DmaBufFile, dmaBufFile } from './dma-buf-file.ts';
 import { type OpenFile, StandardFile } from './file.ts';
+import type { FdNotes } from './object-notes.ts';
 
 /** Descriptors that a process has from the start: standard input, output and error. */
 const STANDARD_FDS = 3;
@@ -36,6 +37,10 @@ export interface FdOptions {
 
 /** Descriptor numbers and what they stand for. Plain throughout. */
 export class FdTable {
+  /** @internal Is told of each descriptor that was closed, after that, and by which call. */
+  onClose: ((file: OpenFile, call: string) => void) | null = null;
+  /** @internal Tells the ledger of its descriptors; `null` while nobody does. */
+  notes: FdNotes | null = null;
   #limit: number;
   readonly #entries: Entry[] = [];
   #reservedCount = 0;
@@ -112,6 +117,7 @@ export class FdTable {
     checkReferenced('installReserved', file);
     this.#entries[fd] = { state: 'open', cloexec: entry.cloexec, file: asFile(file) };
     this.#reservedCount--;
+    this.notes?.opened(fd, asFile(file));
   }
 
   /**
@@ -233,8 +239,20 @@ export class FdTable {
    */
   close(fd: number): void {
     const file = this.file(fd, 'close');
-    file.put();
+    this.drop(fd);
+    this.onClose?.(file, `close(${fd})`);
+  }
+
+  /** @internal {@link close}, of which nobody is told. */
+  drop(fd: number): void {
+    this.file(fd, 'close').put();
     this.#entries[fd] = FREE;
+    this.notes?.closed(fd);
+  }
+
+  /** @internal Whether some descriptor stands for `file`. */
+  isOpen(file: OpenFile): boolean {
+    return this.#entries.some((entry) => entry.state === 'open' && entry.file === file);
   }
 
   /** @internal Fork: the same descriptors for the same files, each with a reference of its own. Reserved numbers stay behind. */
@@ -261,7 +279,10 @@ export class FdTable {
     const old = this.#entries[newFd] ?? FREE;
     if (old.state === 'reserved') throw new ErrnoError('EBUSY', 'dup2', `newFd ${newFd} is being opened`);
     if (old.state === 'open') old.file.put();
+    this.notes?.closed(newFd);
     this.#set(newFd, { state: 'open', cloexec, file: file.get() });
+    this.notes?.opened(newFd, file);
+    if (old.state === 'open') this.onClose?.(old.file, `dup2(…, ${newFd})`);
     return newFd;
   }
 

@@ -4,7 +4,8 @@
  * @see Linux 6.1 `drivers/dma-buf/sync_file.c` sync_file_fops; `include/uapi/linux/sync_file.h`
  */
 import { ErrnoError } from '../base/errors.ts';
-import type { SyncFenceInfo, SyncFile } from '../dmabuf/sync-file.ts';
+import type { DmaFence } from '../dmabuf/dma-fence.ts';
+import { type SyncFenceInfo, SyncFile } from '../dmabuf/sync-file.ts';
 import { noIoctl, OpenFile, POLL, type PollTable } from './file.ts';
 import { type IoctlCall, ioctlRequest, struct } from './ioctl.ts';
 import type { Process } from './process.ts';
@@ -41,15 +42,36 @@ export const SYNC_FENCE_INFO = struct({
   timestamp_ns: 'u64',
 });
 
+/** Who made a sync file, for whoever finds it left. */
+export interface SyncFileMaker {
+  readonly process: string;
+  /** The call: `'SYNC_IOC_MERGE'`. */
+  readonly call: string;
+  readonly timeNs: number;
+}
+
+/** How a driver gives a process a fence; see `Process.installFence`. */
+export interface InstallFenceOptions {
+  /** The sync file's name. Default: driver, timeline and number of the fence. */
+  readonly name?: string;
+  /** The request that does it, as the text of a leak calls it: `'GPU_SUBMIT'`. Default `'sync_file_create'`. */
+  readonly call?: string;
+  /** The descriptor is closed on exec, as those of drivers are. Default true. */
+  readonly cloexec?: boolean;
+}
+
 /** The file that stands for a {@link SyncFile}; the last reference releases it, in place. */
 export class FenceFile extends OpenFile {
   readonly path = 'anon_inode:sync_file';
   readonly syncFile: SyncFile;
+  /** Who made it, or `null`: nobody said. */
+  readonly maker: SyncFileMaker | null;
 
   /** Takes `syncFile` over. */
-  constructor(syncFile: SyncFile) {
+  constructor(syncFile: SyncFile, maker: SyncFileMaker | null = null) {
     super();
     this.syncFile = syncFile;
+    this.maker = maker;
   }
 
   /**
@@ -71,6 +93,10 @@ export class FenceFile extends OpenFile {
     return this.syncFile.poll() ? POLL.in : 0;
   }
 
+  override get parts(): readonly object[] {
+    return [this.syncFile];
+  }
+
   protected override release(): void {
     this.syncFile.release();
   }
@@ -85,7 +111,7 @@ export class FenceFile extends OpenFile {
         if (flags !== 0 || pad !== 0) throw new ErrnoError('EINVAL', 'SYNC_IOC_MERGE', 'flags and pad must be 0');
         const other = fenceFileAt(call.process, fd2);
         if (other === null) throw new ErrnoError('ENOENT', 'SYNC_IOC_MERGE', `fd2 ${fd2} is no sync file`);
-        return new FenceFile(this.syncFile.merge(other.syncFile, name));
+        return new FenceFile(this.syncFile.merge(other.syncFile, name), makerOf(call.process, 'SYNC_IOC_MERGE'));
       },
       (fence) => call.copyOut(layout, { ...asked, fence }),
       { cloexec: true },
@@ -106,6 +132,26 @@ export class FenceFile extends OpenFile {
   }
 }
 
+/**
+ * @internal A file for a new sync file of `fence`, of which it takes a reference, made for `process` by `call`. Plain.
+ *
+ * @throws {ErrnoError} `ENOMEM` (retry later).
+ * @see Linux 6.1 sync_file_create
+ */
+export function fenceFileFor(process: Process, fence: DmaFence, call: string, name?: string): FenceFile {
+  return new FenceFile(new SyncFile(process.sim, fence, name), makerOf(process, call));
+}
+
+/** @internal See `Process.installFence`. */
+export function installFence(process: Process, fence: DmaFence, options: InstallFenceOptions): number {
+  const { name, call = 'sync_file_create', cloexec = true } = options;
+  return process.fds.publish(
+    () => fenceFileFor(process, fence, call, name),
+    () => undefined,
+    { cloexec },
+  );
+}
+
 /** The sync file behind `fd`, or `null`. Takes no reference. Plain. @see Linux 6.1 sync_file_fdget */
 export function fenceFileAt(process: Process, fd: number): FenceFile | null {
   try {
@@ -115,6 +161,10 @@ export function fenceFileAt(process: Process, fd: number): FenceFile | null {
     if (error instanceof ErrnoError) return null;
     throw error;
   }
+}
+
+function makerOf({ name: process, sim }: Process, call: string): SyncFileMaker {
+  return { process, call, timeNs: sim.now };
 }
 
 function encodeFence({ objName, driverName, status, timestampNs }: SyncFenceInfo): Uint8Array {

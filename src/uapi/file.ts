@@ -12,6 +12,7 @@ import { ErrnoError } from '../base/errors.ts';
 import type { CpuMapping } from '../dmabuf/dma-buf-ops.ts';
 import type { MaybeOp } from '../sim/op.ts';
 import type { WaitQueue } from '../sim/wait-queue.ts';
+import type { ObjectLedger } from '../trace/object-ledger.ts';
 import type { IoctlCall } from './ioctl.ts';
 
 /** Flags of open(2). @see Linux 6.1 `include/uapi/asm-generic/fcntl.h` */
@@ -91,6 +92,8 @@ export abstract class OpenFile {
   flags: number;
   /** Where read and write go on. */
   pos = 0;
+  /** @internal The ledger that knows it, once a process has it. */
+  objects: ObjectLedger | null = null;
   #references = 1;
 
   constructor(flags: number = O.rdonly) {
@@ -116,6 +119,7 @@ export abstract class OpenFile {
   get(): this {
     assert(this.references > 0, '%s: get after its last put', this.path);
     this.#references++;
+    this.objects?.got(this);
     return this;
   }
 
@@ -123,7 +127,30 @@ export abstract class OpenFile {
   put(): void {
     assert(this.#references > 0, '%s: more puts than gets', this.path);
     this.#references--;
+    this.objects?.put(this);
     if (this.#references === 0) this.release();
+  }
+
+  /** @internal {@link get} for `holder`: the ledger knows whose reference it is. */
+  getFor(holder: object): this {
+    this.objects?.hold(holder, this.counted);
+    return this.get();
+  }
+
+  /** @internal {@link put} of what {@link getFor} took for `holder`. */
+  putFor(holder: object): void {
+    this.put();
+    this.objects?.unhold(holder, this.counted);
+  }
+
+  /** @internal What the references are counted of. */
+  get counted(): object {
+    return this;
+  }
+
+  /** @internal What is a part of it and holds other things. */
+  get parts(): readonly object[] {
+    return [];
   }
 
   /** The last reference is gone. Must succeed. */

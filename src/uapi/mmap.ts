@@ -42,7 +42,8 @@ export function* mapFile(space: AddressSpace, { name, fd, file }: Mapper, range:
   const via = `mmap of fd ${fd} (${backing.name})`;
   let complete = false;
   try {
-    const accessor = { name, kind: 'cpu', via, beforeRead, afterWrite } as const;
+    const shown = backing.remedy === undefined ? {} : { object: backing.name };
+    const accessor = { name, kind: 'cpu', via, beforeRead, afterWrite, brackets: 'ioctl', ...shown } as const;
     const mapping = space.enter({ vma, maxProt, backing, file: kept, accessor });
     complete = true;
     return mapping;

@@ -5,7 +5,7 @@
  */
 import type { DmaHeap } from '../dmabuf/dma-heap.ts';
 import type { Simulator } from '../sim/simulator.ts';
-import { deviceNodes } from './device-nodes.ts';
+import { deviceNodes, type OpenNode } from './device-nodes.ts';
 import { DmaHeapFile } from './dma-heap-file.ts';
 import type { DrmDevice } from './drm-device.ts';
 import { DrmFile } from './drm-file.ts';
@@ -14,14 +14,23 @@ import { Memfd, type MemfdOptions, MFD } from './memfd.ts';
 import type { Process } from './process.ts';
 import { UdmabufFile, type UdmabufOptions } from './udmabuf.ts';
 
+/**
+ * @internal The nodes that a machine comes with: its heaps and `/dev/udmabuf`. Whoever adds one of the same path replaces it. Plain.
+ */
+export function addStockNodes(sim: Simulator, heaps: readonly DmaHeap[], udmabuf: UdmabufOptions): void {
+  const nodes = deviceNodes(sim);
+  for (const heap of heaps) nodes.addStock(`/dev/dma_heap/${heap.name}`, openHeap(heap));
+  nodes.addStock('/dev/udmabuf', openUdmabuf(sim, udmabuf));
+}
+
 /** Adds `/dev/dma_heap/NAME`. Plain. @throws {ErrnoError} `EEXIST` there is a heap of that name (never retry). */
 export function addDmaHeap(sim: Simulator, heap: DmaHeap): void {
-  deviceNodes(sim).add(`/dev/dma_heap/${heap.name}`, (_process, flags) => new DmaHeapFile(heap, flags));
+  deviceNodes(sim).add(`/dev/dma_heap/${heap.name}`, openHeap(heap));
 }
 
 /** Adds `/dev/udmabuf`. Plain. @throws {ErrnoError} `EEXIST` there is one (never retry). */
 export function addUdmabuf(sim: Simulator, options: UdmabufOptions): void {
-  deviceNodes(sim).add('/dev/udmabuf', () => new UdmabufFile(sim, options));
+  deviceNodes(sim).add('/dev/udmabuf', openUdmabuf(sim, options));
 }
 
 /** Adds `path`, such as `/dev/dri/card0`. Plain. @throws {ErrnoError} `EEXIST` there is one (never retry). */
@@ -58,4 +67,12 @@ export function eventfd(process: Process, initial = 0, flags = 0): number {
     () => undefined,
     { cloexec: (flags & EFD.cloexec) !== 0 },
   );
+}
+
+function openHeap(heap: DmaHeap): OpenNode {
+  return (_process, flags) => new DmaHeapFile(heap, flags);
+}
+
+function openUdmabuf(sim: Simulator, options: UdmabufOptions): OpenNode {
+  return () => new UdmabufFile(sim, options);
 }

@@ -11,9 +11,10 @@ import { ErrnoError } from '../base/errors.ts';
 import { lift, type Op } from '../sim/op.ts';
 import { settle } from '../sim/settle.ts';
 import type { Simulator } from '../sim/simulator.ts';
-import { WaitQueue } from '../sim/wait-queue.ts';
 import type { FdTable } from './fd-table.ts';
 import { type OpenFile, POLL, type PollTable } from './file.ts';
+import { SYSTEM_CALL } from './object-notes.ts';
+import { Sleeper } from './signals.ts';
 
 /** A file to wait for. */
 export interface PollRequest {
@@ -30,23 +31,6 @@ export interface SelectSets {
   readonly read?: readonly number[];
   readonly write?: readonly number[];
   readonly except?: readonly number[];
-}
-
-/** Signals to a process. */
-export class SignalState {
-  /** Signals so far. */
-  count = 0;
-  readonly queue: WaitQueue;
-
-  constructor(sim: Simulator, name: string) {
-    this.queue = new WaitQueue(sim, `signals to ${name}`);
-  }
-
-  /** One comes: whoever waits so that it can be interrupted, is. Plain. */
-  deliver(): void {
-    this.count++;
-    this.queue.wakeUpAll();
-  }
 }
 
 /** Who waits. */
@@ -66,12 +50,7 @@ const WRITE_SET = POLL.wrband | POLL.wrnorm | POLL.out | POLL.err;
 const EXCEPT_SET = POLL.pri;
 
 /** @internal See `Process.poll`. */
-export function* pollFds(
-  poller: Poller,
-  signals: SignalState,
-  requests: readonly PollRequest[],
-  timeoutNs: number,
-): Op<number> {
+export function* pollFds(poller: Poller, requests: readonly PollRequest[], timeoutNs: number): Op<number> {
   if (requests.length > poller.fds.limit) throw new ErrnoError('EINVAL', 'poll', `${requests.length} requests`);
   const polled: Polled[] = [];
   const places: PollRequest[] = [];
@@ -88,7 +67,7 @@ export function* pollFds(
       places.push(request);
     }
   }
-  const ready = yield* waitForFiles(poller.sim, signals, polled, bad > 0 ? 0 : timeoutNs);
+  const ready = yield* waitForFiles(poller.sim, polled, bad > 0 ? 0 : timeoutNs);
   for (const [at, mask] of ready.entries()) {
     const request = places[at];
     if (request !== undefined) request.revents = mask;
@@ -99,7 +78,6 @@ export function* pollFds(
 /** @internal See `Process.select`. */
 export function* selectFds(
   poller: Poller,
-  signals: SignalState,
   { read = [], write = [], except = [] }: SelectSets,
   timeoutNs: number,
 ): Op<Required<SelectSets>> {
@@ -109,7 +87,7 @@ export function* selectFds(
     ...except.map((fd) => ({ fd, events: EXCEPT_SET })),
   ];
   const polled = asked.map(({ fd, events }) => ({ file: poller.fds.file(fd, 'select'), events }));
-  const ready = yield* waitForFiles(poller.sim, signals, polled, timeoutNs);
+  const ready = yield* waitForFiles(poller.sim, polled, timeoutNs);
   const readyOf = (events: number) => (fd: number) =>
     ready.some((mask, at) => asked[at]?.fd === fd && asked[at].events === events && (mask & events) !== 0);
   return {
@@ -120,30 +98,22 @@ export function* selectFds(
 }
 
 /** Waits until one of `polled` is ready. Holds a reference of each file. @returns what is ready of each. */
-function* waitForFiles(
-  sim: Simulator,
-  signals: SignalState,
-  polled: readonly Polled[],
-  timeoutNs: number,
-): Op<number[]> {
+function* waitForFiles(sim: Simulator, polled: readonly Polled[], timeoutNs: number): Op<number[]> {
   const limitNs = timeoutNs < 0 || timeoutNs === Infinity ? Infinity : nanos(timeoutNs);
-  const wait = new FilesWait(sim);
-  const signalsBefore = signals.count;
-  for (const { file } of polled) file.get();
+  const sleeper = limitNs > 0 ? new Sleeper(sim, () => 'wait queue poll') : null;
+  for (const { file } of polled) file.getFor(SYSTEM_CALL);
   try {
     yield* settle(sim);
     const deadline = sim.now + limitNs;
-    if (limitNs > 0) wait.watch(signals.queue);
-    for (let table: PollTable = limitNs > 0 ? (queue) => wait.watch(queue) : null; ; table = null) {
-      wait.begin();
+    for (let table: PollTable = sleeper === null ? null : (queue) => sleeper.watch(queue); ; table = null) {
+      sleeper?.arm();
       const ready = yield* askAll(polled, table);
-      if (ready.some((mask) => mask !== 0) || limitNs === 0) return ready;
-      if (signals.count !== signalsBefore) throw new ErrnoError('EINTR', 'poll', 'a signal came first');
-      if (!(yield* wait.sleep(deadline - sim.now))) return ready;
+      if (ready.some((mask) => mask !== 0) || sleeper === null) return ready;
+      if (!(yield* sleeper.sleep('poll', deadline - sim.now))) return ready;
     }
   } finally {
-    wait.end();
-    for (const { file } of polled) file.put();
+    sleeper?.end();
+    for (const { file } of polled) file.putFor(SYSTEM_CALL);
   }
 }
 
@@ -158,43 +128,6 @@ function* askAll(polled: readonly Polled[], table: PollTable): Op<number[]> {
     ready.push(mask);
   }
   return ready;
-}
-
-/** One caller in the queues of several files. */
-class FilesWait {
-  readonly #woken: WaitQueue;
-  readonly #ends: (() => void)[] = [];
-  #isTriggered = false;
-
-  constructor(sim: Simulator) {
-    this.#woken = new WaitQueue(sim, 'poll');
-  }
-
-  watch(queue: WaitQueue): void {
-    const end = queue.onWakeUp(() => {
-      this.#isTriggered = true;
-      this.#woken.wakeUpAll();
-    });
-    this.#ends.push(end);
-  }
-
-  /** What happens from here on ends the next {@link sleep}. */
-  begin(): void {
-    this.#isTriggered = false;
-  }
-
-  /** @returns whether something has happened; false when the time is up. */
-  *sleep(ns: number): Op<boolean> {
-    const condition = () => this.#isTriggered;
-    if (ns === Infinity) yield* this.#woken.waitEvent(condition);
-    else if (ns <= 0) return false;
-    else return (yield* this.#woken.waitEventTimeout(condition, ns)) > 0;
-    return true;
-  }
-
-  end(): void {
-    for (const end of this.#ends) end();
-  }
 }
 
 function openFileAt(fds: FdTable, fd: number): OpenFile | null {

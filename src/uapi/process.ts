@@ -12,6 +12,7 @@
  */
 import { ErrnoError } from '../base/errors.ts';
 import type { CoherencyDomain } from '../cache/coherency.ts';
+import type { DmaFence } from '../dmabuf/dma-fence.ts';
 import { lift, type MaybeOp, type Op } from '../sim/op.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import type { Task } from '../sim/task.ts';
@@ -19,11 +20,16 @@ import { AddressSpace } from './address-space.ts';
 import { deviceNodes } from './device-nodes.ts';
 import { fcntl } from './fcntl.ts';
 import { FdTable } from './fd-table.ts';
+import { type InstallFenceOptions, installFence } from './fence-file.ts';
 import { type FileStat, O, type OpenFile } from './file.ts';
 import { type Fields, IoctlCall, type IoctlRequest, type UserStruct } from './ioctl.ts';
 import { type IoctlArgument, type IoctlOptions, UserArgument } from './ioctl-argument.ts';
 import { type MmapRange, mapFile } from './mmap.ts';
-import { type PollRequest, pollFds, type SelectSets, SignalState, selectFds } from './poll.ts';
+import { FdNotes } from './object-notes.ts';
+import { type PollRequest, pollFds, type SelectSets, selectFds } from './poll.ts';
+import { ProcessEnd } from './process-end.ts';
+import { ProcessThreads } from './process-threads.ts';
+import { SignalState } from './signals.ts';
 import {
   asSocket,
   type IncomingMessage,
@@ -32,7 +38,8 @@ import {
   type ReceiveOptions,
   type SocketOptions,
 } from './socket.ts';
-import { SyscallGate } from './syscall.ts';
+import { SyncBrackets } from './sync-brackets.ts';
+import { holding, SyscallGate } from './syscall.ts';
 import type { UserMapping } from './user-mapping.ts';
 
 /** How to make a {@link Process}. */
@@ -42,6 +49,8 @@ export interface ProcessOptions {
   readonly syscallNs?: number;
   /** `RLIMIT_NOFILE`. Default 1024. */
   readonly maxFds?: number;
+  /** Whether brackets of CPU access that do not pair are reported. Default: as the simulator watches, which that of a machine does. */
+  readonly watch?: boolean;
 }
 
 /** Bytes of a command's name. @see Linux 6.1 `include/linux/sched.h` TASK_COMM_LEN */
@@ -58,8 +67,11 @@ export class Process {
   readonly #signals: SignalState;
   readonly #gate: SyscallGate;
   readonly #children: Process[] = [];
-  readonly #threads = new Set<Task<unknown>>();
-  #space: AddressSpace;
+  readonly #threads: ProcessThreads;
+  /** @internal `null`: nobody watches them. */
+  readonly brackets: SyncBrackets | null;
+  readonly #space: AddressSpace;
+  readonly #end: ProcessEnd;
 
   /**
    * @param inherited - @internal what a fork passes on.
@@ -75,15 +87,15 @@ export class Process {
     this.sim = sim;
     this.fds = inherited?.fds ?? new FdTable(options.maxFds);
     this.#space = inherited?.space ?? new AddressSpace(coherency);
+    if (sim.objects.enabled) this.fds.notes = new FdNotes(sim, this.name, this.fds);
     this.#coherency = coherency;
     this.#syscallNs = options.syscallNs ?? 0;
     this.#signals = new SignalState(sim, options.name);
-    this.#gate = new SyscallGate(sim, this.fds);
-  }
-
-  /** @internal Signals to it, for files whose waits can be interrupted. */
-  get signals(): SignalState {
-    return this.#signals;
+    this.#gate = new SyscallGate(sim, this.fds, this.#signals);
+    this.#threads = new ProcessThreads(sim, options.name);
+    this.brackets = (options.watch ?? sim.syncs.enabled) ? new SyncBrackets(sim, options.name) : null;
+    const parts = { name: this.name, fds: this.fds, space: this.#space, threads: this.#threads, gate: this.#gate };
+    this.#end = new ProcessEnd(sim, { ...parts, brackets: this.brackets });
   }
 
   /** Its name, as short as the kernel keeps it. */
@@ -94,6 +106,11 @@ export class Process {
   /** Its mappings, oldest first. */
   get mappings(): readonly UserMapping[] {
     return this.#space.mappings;
+  }
+
+  /** Its threads that have not ended, oldest first. */
+  get threads(): readonly Task<unknown>[] {
+    return this.#threads.live;
   }
 
   /** What it has forked, oldest first. */
@@ -261,15 +278,19 @@ export class Process {
    * @see Linux 6.1 `fs/select.c` do_sys_poll
    */
   *poll(requests: readonly PollRequest[], timeoutNs = -1): Op<number> {
-    return yield* this.#syscall('poll', () => pollFds(this, this.#signals, requests, timeoutNs));
+    return yield* this.#syscall('poll', () => pollFds(this, requests, timeoutNs));
   }
 
   /** As {@link poll}, in the older form. @throws {ErrnoError} `EBADF` a descriptor is not open (never retry); `EINTR`. @see select(2) */
   *select(sets: SelectSets, timeoutNs = -1): Op<Required<SelectSets>> {
-    return yield* this.#syscall('select', () => selectFds(this, this.#signals, sets, timeoutNs));
+    return yield* this.#syscall('select', () => selectFds(this, sets, timeoutNs));
   }
 
-  /** A signal comes whose handler does nothing: waits that can be interrupted end with `EINTR`. Plain. */
+  /**
+   * A signal comes whose handler does nothing: calls of every thread that wait so that they can be interrupted end with `EINTR`, have
+   * changed nothing and can be made again. These are `read`, `write` and `recvmsg`, `poll` and `select`, and the waits for fences and sync
+   * objects of `ioctl`; waits for locks, exporters and drivers go on. Plain. @see signal(7)
+   */
   interrupt(): void {
     this.#signals.deliver();
   }
@@ -291,18 +312,28 @@ export class Process {
     return yield* this.#withFile(fd, 'recvmsg', (file) => asSocket(file, 'recvmsg').receive(this.fds, options));
   }
 
-  /** A thread: a task that {@link kill} ends with the process. */
+  /**
+   * A descriptor for a new sync file of `fence`, which takes a reference of its own: how a driver answers a submission. Plain; charges
+   * nothing, since it is part of a request.
+   *
+   * @throws {ErrnoError} `EMFILE`, `ENOMEM` (retry later); nothing is left then.
+   * @see Linux 6.1 sync_file_create, fd_install
+   */
+  installFence(fence: DmaFence, options: InstallFenceOptions = {}): number {
+    return installFence(this, fence, options);
+  }
+
+  /** A thread: a task that ends with the process. */
   spawn<T>(name: string, body: () => Op<T>): Task<T> {
-    const task = this.sim.spawn(`${this.name}.${name}`, body);
-    this.#threads.add(task);
-    return task;
+    return this.#threads.spawn(name, body);
   }
 
   /** A child with the same descriptors and mappings, which hold references of their own. Plain. @see fork(2) */
   fork(name: string): Process {
     this.sim.charge(this.#syscallNs);
     const inherited = { fds: this.fds.copy(), space: this.#space.fork(name) };
-    const child = new Process(this.sim, this.#coherency, { name, syscallNs: this.#syscallNs }, inherited);
+    const options = { name, syscallNs: this.#syscallNs, watch: this.brackets !== null };
+    const child = new Process(this.sim, this.#coherency, options, inherited);
     this.#children.push(child);
     return child;
   }
@@ -310,26 +341,29 @@ export class Process {
   /** Begins another program: unmaps everything and closes what is closed on exec. Plain. @throws as {@link exit}. @see execve(2) */
   exec(): void {
     this.sim.charge(this.#syscallNs);
-    this.#giveBack(this.fds.closedOnExec);
+    this.#end.exec();
   }
 
   /**
-   * Ends the process: unmaps everything, closes every descriptor, gives reserved numbers back. Plain.
+   * Ends the process: kills its other threads, and when they are gone unmaps everything, closes every descriptor, gives reserved numbers
+   * back. Plain. Without other threads that is now; else at this instant, or when what they owe and wait for in `finally` is over.
+   * The running task, if it is a thread of the process, goes on: it should end here.
    *
    * @throws {InvariantError} a mapping or descriptor has the last reference of a buffer that a device is attached to. That
    *   one is kept, everything else is given back; the first such error is thrown at the end (retry after the detach).
-   * @see _exit(2)
+   * @throws {HazardError} `dmabuf.unbalanced-sync` under policy `'throw'`: a bracket was open; everything is given back.
+   * @see _exit(2), exit_group(2)
    */
   exit(): void {
-    this.#giveBack(this.fds.open, this.fds.reserved);
+    this.#end.exit();
   }
 
-  /** Ends the process and its threads, wherever they are; waits until they are gone. @throws as {@link exit}. @see kill(2) SIGKILL */
-  *kill(): Op<void> {
-    for (const thread of this.#threads) thread.kill();
-    for (const thread of this.#threads) yield* thread.exit;
-    this.#threads.clear();
-    yield* this.#gate.run('exit', () => this.exit());
+  /**
+   * Ends the process and its threads, wherever they are; waits until they are gone. Nothing is said of open brackets. A thread of the
+   * process itself that calls this ends here. @throws as {@link exit}. @see kill(2) SIGKILL
+   */
+  kill(): Op<void> {
+    return this.#end.kill();
   }
 
   #syscall<T>(op: string, body: () => MaybeOp<T>): Op<T> {
@@ -362,31 +396,5 @@ export class Process {
       if (error instanceof ErrnoError) throw new ErrnoError('ENOENT', op, `there is no /proc/self/fd/${fd}`);
       throw error;
     }
-  }
-
-  /** Unmaps everything and closes `fds`; throws the first error at the end. */
-  #giveBack(fds: readonly number[], reserved: readonly number[] = []): void {
-    const errors: unknown[] = [];
-    const attempt = (step: () => void): void => {
-      try {
-        step();
-      } catch (error) {
-        errors.push(error);
-      }
-    };
-    for (const mapping of this.mappings) attempt(() => mapping.munmap());
-    for (const fd of fds) attempt(() => this.fds.close(fd));
-    for (const fd of reserved) this.fds.unreserve(fd);
-    if (errors.length > 0) throw errors[0];
-  }
-}
-
-/** Runs `body` with a reference of `file`. */
-function* holding<T>(file: OpenFile, body: (file: OpenFile) => MaybeOp<T>): Op<T> {
-  file.get();
-  try {
-    return yield* lift(body(file));
-  } finally {
-    file.put();
   }
 }

@@ -13,6 +13,7 @@ import type { Simulator } from '../sim/simulator.ts';
 import { WaitQueue } from '../sim/wait-queue.ts';
 import type { FdTable } from './fd-table.ts';
 import { O, OpenFile, POLL, type PollTable } from './file.ts';
+import { waitInterruptibly } from './signals.ts';
 
 /** Most files that one message carries. @see Linux 6.1 `include/net/scm.h` SCM_MAX_FD */
 const LARGEST_COUNT = 253;
@@ -60,6 +61,7 @@ interface Message {
 /** One end of a pair; `Process.socketpair` makes them. */
 export class SocketFile extends OpenFile {
   readonly path: string;
+  readonly #sim: Simulator;
   readonly #queue: WaitQueue;
   readonly #incoming: Message[] = [];
   #peer: SocketFile | null = null;
@@ -68,7 +70,13 @@ export class SocketFile extends OpenFile {
   constructor(sim: Simulator, name: string, flags: number) {
     super(flags);
     this.path = name;
+    this.#sim = sim;
     this.#queue = new WaitQueue(sim, name);
+  }
+
+  /** @internal Files in messages that nobody has received yet. */
+  get filesOnTheirWay(): readonly OpenFile[] {
+    return this.#incoming.flatMap(({ files }) => files);
   }
 
   /** @internal */
@@ -89,27 +97,32 @@ export class SocketFile extends OpenFile {
     if (numbers.length > LARGEST_COUNT) throw new ErrnoError('EINVAL', 'sendmsg', `${numbers.length} descriptors`);
     const files = numbers.map((fd) => fds.file(fd, 'sendmsg'));
     if (peer === null) throw new ErrnoError('EPIPE', 'sendmsg', 'the other side is closed');
-    peer.#incoming.push({ bytes: message.bytes.slice(), files: files.map((file) => file.get()) });
+    peer.#incoming.push({ bytes: message.bytes.slice(), files: files.map((file) => file.getFor(peer)) });
     peer.#queue.wakeUpAll();
     return message.bytes.length;
   }
 
-  /** Receives the next message; waits for one. @throws {ErrnoError} `EAGAIN` there is none and the file does not wait (retry). */
+  /**
+   * Receives the next message; waits for one.
+   *
+   * @throws {ErrnoError} `EAGAIN` there is none and the file does not wait; `EINTR` a signal came first (retry). Nothing is taken then.
+   */
   *receive(fds: FdTable, options: ReceiveOptions = {}): Op<IncomingMessage> {
     if ((this.flags & O.nonblock) !== 0 && this.#incoming.length === 0 && this.#peer !== null) {
       throw new ErrnoError('EAGAIN', 'recvmsg', 'there is no message');
     }
-    yield* this.#queue.waitEvent(() => this.#incoming.length > 0 || this.#peer === null);
+    const hasNews = () => this.#incoming.length > 0 || this.#peer === null;
+    yield* waitInterruptibly(this.#sim, this.#queue, hasNews, 'recvmsg');
     const message = this.#incoming.shift();
     if (message === undefined) return { bytes: new Uint8Array(), fds: [], isControlCut: false };
     const { maxBytes = Number.POSITIVE_INFINITY, maxFds = Number.POSITIVE_INFINITY, cloexec = false } = options;
     const numbers: number[] = [];
     for (const file of message.files) {
-      const fd = numbers.length < maxFds ? tryInstall(fds, file, cloexec) : null;
+      const fd = numbers.length < maxFds ? this.#tryInstall(fds, file, cloexec) : null;
       if (fd === null) break;
       numbers.push(fd);
     }
-    for (const file of message.files.slice(numbers.length)) file.put();
+    for (const file of message.files.slice(numbers.length)) file.putFor(this);
     return {
       bytes: message.bytes.slice(0, Math.min(maxBytes, message.bytes.length)),
       fds: numbers,
@@ -123,6 +136,17 @@ export class SocketFile extends OpenFile {
     return (this.#incoming.length > 0 || isOver ? POLL.in | POLL.rdnorm : 0) | POLL.out | (isOver ? POLL.hup : 0);
   }
 
+  #tryInstall(fds: FdTable, file: OpenFile, cloexec: boolean): number | null {
+    file.objects?.unhold(this, file.counted);
+    try {
+      return fds.install(file, { cloexec });
+    } catch (error) {
+      file.objects?.adopt(this, file.counted);
+      if (error instanceof ErrnoError && error.code === 'EMFILE') return null;
+      throw error;
+    }
+  }
+
   protected override release(): void {
     const peer = this.#peer;
     this.#peer = null;
@@ -130,7 +154,7 @@ export class SocketFile extends OpenFile {
       peer.#peer = null;
       peer.#queue.wakeUpAll();
     }
-    for (const { files } of this.#incoming.splice(0)) for (const file of files) file.put();
+    for (const { files } of this.#incoming.splice(0)) for (const file of files) file.putFor(this);
   }
 }
 
@@ -154,13 +178,4 @@ export function openSocketPair(sim: Simulator, fds: FdTable, options: SocketOpti
 export function asSocket(file: OpenFile, op: string): SocketFile {
   if (file instanceof SocketFile) return file;
   throw new ErrnoError('ENOTSOCK', op, `${file.path} is no socket`);
-}
-
-function tryInstall(fds: FdTable, file: OpenFile, cloexec: boolean): number | null {
-  try {
-    return fds.install(file, { cloexec });
-  } catch (error) {
-    if (error instanceof ErrnoError && error.code === 'EMFILE') return null;
-    throw error;
-  }
 }

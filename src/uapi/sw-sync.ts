@@ -12,9 +12,8 @@
 import { DmaFence } from '../dmabuf/dma-fence.ts';
 import type { DmaFenceOps } from '../dmabuf/dma-fence-ops.ts';
 import { allocDmaFenceContext, type DmaFenceContext } from '../dmabuf/dma-fence-world.ts';
-import { SyncFile } from '../dmabuf/sync-file.ts';
 import type { Simulator } from '../sim/simulator.ts';
-import { FenceFile } from './fence-file.ts';
+import { fenceFileFor } from './fence-file.ts';
 import { noIoctl, O, OpenFile } from './file.ts';
 import { type IoctlCall, ioctlRequest } from './ioctl.ts';
 
@@ -110,12 +109,10 @@ export class SwSyncTimeline {
 export class SwSyncFile extends OpenFile {
   readonly path = SW_SYNC_PATH;
   readonly timeline: SwSyncTimeline;
-  readonly #sim: Simulator;
 
   /** @param name - of the process that opens it. */
   constructor(sim: Simulator, name: string, flags: number = O.rdwr) {
     super(flags);
-    this.#sim = sim;
     this.timeline = new SwSyncTimeline(sim, name);
   }
 
@@ -139,7 +136,7 @@ export class SwSyncFile extends OpenFile {
         asked = call.copyIn(layout);
         const fence = this.timeline.fence(asked.value);
         try {
-          return new FenceFile(new SyncFile(this.#sim, fence));
+          return fenceFileFor(call.process, fence, 'SW_SYNC_IOC_CREATE_FENCE');
         } finally {
           fence.put();
         }

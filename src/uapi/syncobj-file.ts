@@ -10,10 +10,12 @@ export class SyncobjFile extends OpenFile {
   /** Takes a reference to `syncobj` of its own. */
   constructor(syncobj: Syncobj) {
     super();
+    syncobj.sim.objects.hold(this, syncobj);
     this.syncobj = syncobj.get();
   }
 
   protected override release(): void {
     this.syncobj.put();
+    this.syncobj.sim.objects.unhold(this, this.syncobj);
   }
 }

@@ -2,6 +2,7 @@
 import { ErrnoError } from '../base/errors.ts';
 import { dmaFencePrivateStub } from '../dmabuf/dma-fence-stub.ts';
 import type { Simulator } from '../sim/simulator.ts';
+import { noteSyncobjHandle } from './drm-object-notes.ts';
 import { HandleTable } from './handle-table.ts';
 import { Syncobj } from './syncobj.ts';
 
@@ -22,12 +23,12 @@ export class SyncobjTable {
       syncobj.replaceFence(stub);
       stub.put();
     }
-    return this.#table.add(syncobj);
+    return this.#noted(syncobj, this.#table.add(syncobj));
   }
 
   /** A handle for an object that has one elsewhere; keeps a reference of its own. */
   add(syncobj: Syncobj): number {
-    return this.#table.add(syncobj.get());
+    return this.#noted(syncobj.get(), this.#table.add(syncobj));
   }
 
   /** Closes a handle. @throws {ErrnoError} `EINVAL` there is none (never retry). */
@@ -35,6 +36,7 @@ export class SyncobjTable {
     const syncobj = this.#table.remove(handle);
     if (syncobj === null) throw new ErrnoError('EINVAL', 'syncobj', `client has no sync object ${handle}`);
     syncobj.put();
+    this.#sim.objects.end(this.#table, 'handle', handle);
   }
 
   /** The object behind `handle`, or `null`; without a reference. */
@@ -52,5 +54,10 @@ export class SyncobjTable {
   /** The client is gone. */
   release(): void {
     for (const handle of this.#table.handles) this.destroy(handle);
+  }
+
+  #noted(syncobj: Syncobj, handle: number): number {
+    noteSyncobjHandle(syncobj, { subject: this.#table, within: this, handle });
+    return handle;
   }
 }

@@ -8,8 +8,7 @@ import type { DmaFence } from '../dmabuf/dma-fence.ts';
 import type { Op } from '../sim/op.ts';
 import { settle } from '../sim/settle.ts';
 import type { Simulator } from '../sim/simulator.ts';
-import { WaitQueue } from '../sim/wait-queue.ts';
-import type { SignalState } from './poll.ts';
+import { Sleeper } from './signals.ts';
 import type { Syncobj } from './syncobj.ts';
 
 /** @internal One thing to wait for. */
@@ -41,13 +40,12 @@ export interface SyncobjWaitOptions {
  */
 export function* waitForSyncobjs(
   sim: Simulator,
-  signals: SignalState | null,
   points: readonly SyncobjPoint[],
   options: SyncobjWaitOptions,
 ): Op<number> {
   const wait = new ArrayWait(sim, points, options);
   try {
-    return yield* wait.run(signals);
+    return yield* wait.run();
   } finally {
     wait.end();
   }
@@ -58,45 +56,40 @@ class ArrayWait {
   readonly #points: readonly SyncobjPoint[];
   readonly #options: SyncobjWaitOptions;
   readonly #fences: (DmaFence | null)[];
-  readonly #queue: WaitQueue;
-  #isTriggered = false;
+  readonly #sleeper: Sleeper;
   #isWatched = false;
-  #endSignals: (() => void) | null = null;
 
   constructor(sim: Simulator, points: readonly SyncobjPoint[], options: SyncobjWaitOptions) {
     this.#sim = sim;
     this.#points = points;
     this.#options = options;
-    this.#queue = new WaitQueue(sim, 'wait for sync objects');
+    this.#sleeper = new Sleeper(sim, () => 'wait queue wait for sync objects');
     for (const { syncobj } of points) syncobj.get();
     this.#fences = points.map(() => null);
   }
 
-  *run(signals: SignalState | null): Op<number> {
+  *run(): Op<number> {
     yield* settle(this.#sim);
     this.#find();
     this.#checkSubmitted();
     this.#hurry();
-    const signalsBefore = signals?.count ?? 0;
     for (;;) {
-      this.#isTriggered = false;
+      this.#sleeper.arm();
       const first = this.#firstReady();
       if (first !== null) return first;
       const left = this.#options.untilNs - this.#sim.now;
       if (left <= 0) throw new ErrnoError('ETIME', 'syncobj wait', 'the time is up');
-      if ((signals?.count ?? 0) !== signalsBefore) throw new ErrnoError('EINTR', 'syncobj wait', 'a signal came first');
-      if (!this.#isWatched) this.#watch(signals);
+      if (!this.#isWatched) this.#watch();
       // What became ready while it began to watch has triggered it.
-      if (left === Infinity) yield* this.#queue.waitEvent(() => this.#isTriggered);
-      else yield* this.#queue.waitEventTimeout(() => this.#isTriggered, left);
+      yield* this.#sleeper.sleep('syncobj wait', left);
     }
   }
 
   end(): void {
-    this.#endSignals?.();
+    this.#sleeper.end();
     for (const { syncobj } of this.#points) syncobj.unlisten(this.#changed);
     for (const fence of this.#fences) {
-      fence?.removeCallback(this.#wake);
+      fence?.removeCallback(this.#sleeper.wake);
       fence?.put();
     }
     for (const { syncobj } of this.#points) syncobj.put();
@@ -140,25 +133,15 @@ class ArrayWait {
     return ready === this.#fences.length || (ready > 0 && !all) ? first : null;
   }
 
-  #watch(signals: SignalState | null): void {
+  #watch(): void {
     this.#isWatched = true;
-    this.#endSignals = signals?.queue.onWakeUp(this.#wake) ?? null;
     for (const fence of this.#fences) if (fence !== null) this.#follow(fence);
     for (const { syncobj } of this.#points) syncobj.listen(this.#changed);
   }
 
   #follow(fence: DmaFence): void {
-    if (this.#options.available || !fence.addCallback(this.#wake)) this.#trigger();
+    if (this.#options.available || !fence.addCallback(this.#sleeper.wake)) this.#sleeper.wake();
   }
-
-  #trigger(): void {
-    this.#isTriggered = true;
-    this.#queue.wakeUpAll();
-  }
-
-  readonly #wake = (): undefined => {
-    this.#trigger();
-  };
 
   readonly #changed = {
     changed: (): undefined => {

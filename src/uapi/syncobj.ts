@@ -19,6 +19,7 @@ import type { DmaFence } from '../dmabuf/dma-fence.ts';
 import { DmaFenceChain, dmaFenceChainWalk } from '../dmabuf/dma-fence-chain.ts';
 import { dmaFenceGetStub } from '../dmabuf/dma-fence-stub.ts';
 import type { Simulator } from '../sim/simulator.ts';
+import { noteSyncobjMade } from './drm-object-notes.ts';
 
 /** Who follows an object without holding it. Plain. */
 export interface SyncobjListener {
@@ -45,6 +46,7 @@ export class Syncobj {
   /** The caller gets the first reference. Holds no fence. */
   constructor(sim: Simulator) {
     this.sim = sim;
+    if (sim.objects.enabled) noteSyncobjMade(this);
   }
 
   /** What it holds now, without a reference. */
@@ -61,13 +63,16 @@ export class Syncobj {
   get(): this {
     assert(this.#references > 0, 'syncobj: get after its last put');
     this.#references++;
+    this.sim.objects.got(this);
     return this;
   }
 
   /** Gives a reference back; with the last it lets go of its fence. @throws {InvariantError} more puts than gets. */
   put(): void {
     assert(this.#references > 0, 'syncobj: more puts than gets');
-    if (--this.#references > 0) return;
+    this.#references--;
+    this.sim.objects.put(this);
+    if (this.#references > 0) return;
     const listeners = [...this.#listeners];
     this.#listeners.clear();
     this.replaceFence(null);
@@ -78,8 +83,8 @@ export class Syncobj {
   replaceFence(fence: DmaFence | null): void {
     const old = this.#fence;
     this.#forgetLinks();
-    this.#fence = fence?.get() ?? null;
-    old?.put();
+    this.#fence = fence?.getFor(this) ?? null;
+    old?.putFor(this);
     if (fence !== old) this.#tell();
   }
 
@@ -101,10 +106,11 @@ export class Syncobj {
     if (prev !== null && this.#indexed !== prev) this.#index(prev);
     const link = new DmaFenceChain(this.sim, prev, fence, point);
     if (!(prev instanceof DmaFenceChain) || prev.context !== link.context) this.#forgetLinks();
-    this.#links.push(link.get());
+    this.#links.push(link.getFor(this));
     this.#fence = link;
+    this.sim.objects.adopt(this, link);
     this.#indexed = link;
-    prev?.put();
+    prev?.putFor(this);
     this.#advance();
     this.#tell();
   }
@@ -156,6 +162,7 @@ export class Syncobj {
   }
 
   #tell(): void {
+    if (this.#listeners.size === 0) return;
     for (const listener of [...this.#listeners]) listener.changed();
   }
 
@@ -180,7 +187,7 @@ export class Syncobj {
       this.#first++;
       const next = this.#links[this.#first];
       if (next !== undefined) dmaFenceChainWalk(next);
-      link.put();
+      link.putFor(this);
     }
     if (2 * this.#first < this.#links.length || this.#first === 0) return;
     this.#links.splice(0, this.#first);
@@ -188,7 +195,7 @@ export class Syncobj {
   }
 
   #forgetLinks(): void {
-    for (let i = this.#first; i < this.#links.length; i++) this.#links[i]?.put();
+    for (let i = this.#first; i < this.#links.length; i++) this.#links[i]?.putFor(this);
     this.#links = [];
     this.#first = 0;
     this.#reached = 0;
@@ -201,7 +208,7 @@ export class Syncobj {
     this.#indexed = head;
     for (let at: DmaFence | null = head; at instanceof DmaFenceChain; at = dmaFenceChainWalk(at)) {
       if (at.context !== head.context) break;
-      this.#links.push(at.get());
+      this.#links.push(at.getFor(this));
       this.#reached = at.prevSeqno;
     }
     this.#links.reverse();

@@ -8,17 +8,25 @@ import { dmaBufCore } from '../dmabuf/dma-buf-core.ts';
 import { lift, type MaybeOp, type Op } from '../sim/op.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import type { FdTable } from './fd-table.ts';
+import type { OpenFile } from './file.ts';
+import { SYSTEM_CALL } from './object-notes.ts';
+import { type CallsUnderWay, callsUnderWay, type SignalState } from './signals.ts';
 
 /** @internal The system calls of one process. */
 export class SyscallGate {
   readonly #sim: Simulator;
   readonly #fds: FdTable;
+  readonly #signals: SignalState;
+  readonly #calls: CallsUnderWay;
   /** Calls that are under way: while there are several, a reserved descriptor may be another's. */
   #running = 0;
 
-  constructor(sim: Simulator, fds: FdTable) {
+  /** @param signals - what interrupts the calls. */
+  constructor(sim: Simulator, fds: FdTable, signals: SignalState) {
     this.#sim = sim;
     this.#fds = fds;
+    this.#signals = signals;
+    this.#calls = callsUnderWay(sim);
   }
 
   /** @throws {HazardError} `syscall.held-at-return` under policy `'throw'`, if `body` throws nothing itself. */
@@ -28,11 +36,14 @@ export class SyscallGate {
     const { reservedCount } = this.#fds;
     const wasAlone = this.#running === 0;
     this.#running++;
+    const calls = this.#calls;
+    const outer = currentTask === null ? undefined : calls.enter(currentTask, this.#signals);
     let result: T;
     try {
       result = yield* lift(body());
     } finally {
       this.#running--;
+      if (currentTask !== null) calls.leave(currentTask, outer);
       yield* dmaBufCore(this.#sim).runTaskWork();
     }
     const held = (currentTask?.held ?? []).slice(locks).map((lock) => lock.name);
@@ -53,4 +64,27 @@ export class SyscallGate {
       remedy: `release ${held.join(', ')} on every way out of ${call}`,
     });
   }
+}
+
+/** @internal Runs `body` with a reference of `file`. */
+export function* holding<T>(file: OpenFile, body: (file: OpenFile) => MaybeOp<T>): Op<T> {
+  file.getFor(SYSTEM_CALL);
+  try {
+    return yield* lift(body(file));
+  } finally {
+    file.putFor(SYSTEM_CALL);
+  }
+}
+
+/** @internal Does every step, whatever others throw. Plain. @throws the first error, at the end. */
+export function doAll(steps: readonly (() => void)[]): void {
+  const errors: unknown[] = [];
+  for (const step of steps) {
+    try {
+      step();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
 }

@@ -10,7 +10,9 @@ import { hex, PAGE_SIZE, type VirtAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import { ErrnoError } from '../base/errors.ts';
 import type { CpuView } from '../cache/cpu-view.ts';
+import { onePiece, slicePieces } from '../trace/address-pieces.ts';
 import { type OpenFile, PROT, type VmaBacking } from './file.ts';
+import { noteMmapped, noteMunmapped } from './object-notes.ts';
 
 /** @internal A part of an address space that a file backs. */
 export interface Vma {
@@ -39,17 +41,22 @@ export class UserMapping {
   readonly vma: Vma;
   readonly #ownPages: Map<number, Uint8Array>;
   readonly #unmap: (mapping: UserMapping) => void;
+  readonly #unmapped: () => void;
+  readonly #bookId: number;
   #prot: number;
   #mapped = true;
 
-  /** @internal @param unmap - takes it out of its address space; throws when it must stay. */
-  constructor(vma: Vma, unmap: (mapping: UserMapping) => void) {
+  /** @internal @param unmap - takes it out of its address space; throws when it must stay. @param unmapped - called after {@link munmap}. */
+  constructor(vma: Vma, unmap: (mapping: UserMapping) => void, unmapped: () => void) {
     this.address = vma.address;
     this.sizeBytes = vma.sizeBytes;
     this.vma = vma;
     this.#prot = vma.prot;
     this.#ownPages = new Map(vma.ownPages);
     this.#unmap = unmap;
+    this.#unmapped = unmapped;
+    noteMmapped(this);
+    this.#bookId = noteMmap(vma);
   }
 
   /** Whether it is still mapped. */
@@ -133,9 +140,19 @@ export class UserMapping {
    * @see munmap(2)
    */
   munmap(): void {
+    this.remove();
+    this.#unmapped();
+  }
+
+  /** @internal {@link munmap}, of which nobody is told. */
+  remove(): void {
     this.#checkMapped('munmap');
     this.#unmap(this);
     this.#mapped = false;
+    noteMunmapped(this);
+    const { sim } = this.vma.view.domain;
+    if (this.#bookId === 0) return;
+    sim.addresses.end(this.#bookId, { how: 'unmap', call: 'munmap', timeNs: sim.now, site: sim.site() });
   }
 
   /** @internal The same from `offset` on, `sizeBytes` long, with the rights and pages of now. */
@@ -197,4 +214,26 @@ export class UserMapping {
   #checkMapped(op: string): void {
     assert(this.#mapped, '%s: the mapping at %s was unmapped before', op, hex(this.address));
   }
+}
+
+/** @returns its number in the address book; 0: none is kept. */
+function noteMmap({ address, sizeBytes, viewOffset, view, backing, prot }: Vma): number {
+  const { sim } = view.domain;
+  if (!sim.addresses.enabled) return 0;
+  const { extents } = backing.memory;
+  const memory = {
+    base: Float64Array.from(extents, ({ phys }) => phys),
+    size: Float64Array.from(extents, ({ length }) => length),
+  };
+  return sim.addresses.begin({
+    space: 'user-va',
+    owner: view.accessor.name,
+    pieces: onePiece(address, sizeBytes),
+    to: { space: 'phys', owner: '', pieces: slicePieces(memory, viewOffset, sizeBytes) },
+    call: 'mmap',
+    object: backing.name,
+    writable: (prot & PROT.write) !== 0,
+    sinceNs: sim.now,
+    site: sim.site(),
+  });
 }

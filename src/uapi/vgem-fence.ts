@@ -75,6 +75,7 @@ export class VgemFences {
     if (attached === undefined) throw new ErrnoError('ENOENT', 'DRM_IOCTL_VGEM_FENCE_SIGNAL', `no fence ${id}`);
     this.#fences.delete(id);
     const isLate = attached.fence.signaled;
+    this.#device.coherency.barrier(); // what the CPU wrote leaves it before anybody is told
     end(attached);
     if (isLate)
       throw new ErrnoError('ETIMEDOUT', 'DRM_IOCTL_VGEM_FENCE_SIGNAL', `the time of fence ${id} was up before`);

@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { physAddr } from '../../src/base/addr.ts';
+import type { Cause } from '../../src/base/cause.ts';
 import { ERRNO } from '../../src/base/errno.ts';
 import { DeadlockError, ErrnoError, HazardError } from '../../src/base/errors.ts';
-import { describeHazard, type HazardFacts, type HazardSide } from '../../src/base/hazards.ts';
+import { describeHazard, type HazardFacts } from '../../src/base/hazards.ts';
+import type { HazardSide } from '../../src/base/watch-hazards.ts';
 
 describe('ERRNO', () => {
   it('has the numbers of Linux', () => {
@@ -59,6 +61,17 @@ const camera: HazardSide = { who: 'camera0', via: 'dma', action: 'write', timeNs
 const phys = physAddr(0x8000_1000);
 const remedy = "buf.beginCpuAccess('from-device')";
 
+const cause: Cause = {
+  code: 'missing-begin-cpu-access',
+  call: 'ioctl(DMA_BUF_IOCTL_SYNC, START | READ)',
+  object: 'frame1',
+  by: 'app',
+  after: camera,
+  before: cpu,
+  instead: '',
+};
+const values = { phys: physAddr(0x8000_1004), found: [0, 0x0a], newest: [0xc5, 0xff] };
+
 const HAZARDS: readonly (readonly [HazardFacts, string])[] = [
   [
     {
@@ -67,13 +80,19 @@ const HAZARDS: readonly (readonly [HazardFacts, string])[] = [
       staleLines: 1,
       staleBytes: 64,
       newestIn: 'memory',
-      reader: cpu,
-      writer: camera,
+      values,
+      reader: { ...cpu, site: 'app.ts:31:7' },
+      writer: { ...camera, site: 'camera.ts:9:1' },
+      cause: { ...cause, before: { ...cpu, site: 'app.ts:31:7' } },
       remedy,
     },
     [
-      'cpu-read.stale: app reads 1 stale line (64 wrong bytes) from 0x80001000; the newest copy is in: memory',
-      '  [read: app, mmap of fd 4, 12300 ns] [written: camera0, dma, 9100 ns]',
+      'cpu-read.stale: app reads 1 stale line (64 wrong bytes) from 0x80001000',
+      '  read: 00 0a at 0x80001004, by app through mmap of fd 4, at 12300 ns, app.ts:31:7',
+      '  should be: c5 ff',
+      '  written by: camera0 through dma, at 9100 ns, camera.ts:9:1',
+      '  the newest copy is in: memory',
+      '  prevented by: ioctl(DMA_BUF_IOCTL_SYNC, START | READ) of frame1, made by app, after the write by camera0 (9100 ns), before the read by app at app.ts:31:7 (12300 ns) [missing-begin-cpu-access]',
       "  remedy: buf.beginCpuAccess('from-device')",
     ].join('\n'),
   ],
@@ -84,29 +103,95 @@ const HAZARDS: readonly (readonly [HazardFacts, string])[] = [
       staleLines: 2,
       staleBytes: 1,
       newestIn: 'cpu cache',
-      reader: camera,
-      writer: cpu,
+      reader: { ...camera, action: 'read' },
+      writer: { ...cpu, action: 'write' },
+      cause: {
+        ...cause,
+        code: 'wrong-direction',
+        call: 'dmaUnmapSingle(camera0, from-device)',
+        or: 'dmaSyncSingleForCpu(camera0, from-device)',
+        after: null,
+        before: null,
+        instead: 'dmaUnmapSingle(camera0, to-device) at camera.ts:12:3',
+      },
       remedy,
     },
     [
-      'device-read.stale: camera0 reads 2 stale lines (1 wrong byte) from 0x80001000; the newest copy is in: cpu cache',
-      '  [read: camera0, dma, 9100 ns] [written: app, mmap of fd 4, 12300 ns]',
+      'device-read.stale: camera0 reads 2 stale lines (1 wrong byte) from 0x80001000',
+      '  read: by camera0 through dma, at 9100 ns',
+      '  should be: what was written last',
+      '  written by: app through mmap of fd 4, at 12300 ns',
+      '  the newest copy is in: cpu cache',
+      '  prevented by: dmaUnmapSingle(camera0, from-device) (or dmaSyncSingleForCpu(camera0, from-device)) of frame1, made by app; made instead: dmaUnmapSingle(camera0, to-device) at camera.ts:12:3 [wrong-direction]',
       "  remedy: buf.beginCpuAccess('from-device')",
     ].join('\n'),
   ],
   [
-    { hazard: 'cpu-write.lost', phys, lostLines: 3, destroyer: camera, writer: cpu, remedy },
+    {
+      hazard: 'cpu-write.lost',
+      phys,
+      lostLines: 3,
+      values,
+      destroyer: { ...camera, action: 'invalidate' },
+      writer: { ...cpu, action: 'write' },
+      cause: { code: 'unknown', call: '', by: 'the owner', after: null, before: null, instead: '' },
+      remedy,
+    },
     [
       'cpu-write.lost: 3 lines that app wrote from 0x80001000 are lost',
-      '  [destroyed: camera0, dma, 9100 ns] [written: app, mmap of fd 4, 12300 ns]',
+      '  there is now: 00 0a at 0x80001004, by invalidate of camera0 through dma, at 9100 ns',
+      '  should be: c5 ff',
+      '  written by: app through mmap of fd 4, at 12300 ns',
+      '  the newest copy is in: no place any more',
+      '  prevented by: nothing that is known here [unknown]',
       "  remedy: buf.beginCpuAccess('from-device')",
     ].join('\n'),
   ],
   [
-    { hazard: 'device-write.lost', phys, lostLines: 2, destroyer: cpu, writer: camera, remedy },
+    {
+      hazard: 'device-write.lost',
+      phys,
+      lostLines: 1,
+      destroyer: { ...cpu, action: 'write-back' },
+      writer: camera,
+      cause: { code: 'mixed-attributes', call: '', by: 'app', after: null, before: null, instead: '' },
+      remedy,
+    },
     [
-      'device-write.lost: 2 lines that camera0 wrote from 0x80001000 are lost',
-      '  [destroyed: app, mmap of fd 4, 12300 ns] [written: camera0, dma, 9100 ns]',
+      'device-write.lost: 1 line that camera0 wrote from 0x80001000 is lost',
+      '  there is now: something older, by write-back of app through mmap of fd 4, at 12300 ns',
+      '  should be: what was written last',
+      '  written by: camera0 through dma, at 9100 ns',
+      '  the newest copy is in: no place any more',
+      '  prevented by: one memory is seen through views that do not share a copy: give both the same attribute [mixed-attributes]',
+      "  remedy: buf.beginCpuAccess('from-device')",
+    ].join('\n'),
+  ],
+  [
+    {
+      hazard: 'cache.neighbour-destroyed',
+      phys,
+      lostLines: 1,
+      destroyer: { ...cpu, action: 'invalidate' },
+      writer: { ...cpu, who: 'counter', action: 'write' },
+      cause: {
+        code: 'shared-line',
+        call: '',
+        object: 'stats',
+        by: 'nic0 driver',
+        after: null,
+        before: null,
+        instead: 'dmaUnmapSingle(nic0, from-device) at nic.ts:4:3',
+      },
+      remedy,
+    },
+    [
+      'cache.neighbour-destroyed: 1 line that counter wrote from 0x80001000 is lost',
+      '  there is now: something older, by invalidate of app through mmap of fd 4, at 12300 ns',
+      '  should be: what was written last',
+      '  written by: counter through mmap of fd 4, at 12300 ns',
+      '  the newest copy is in: no place any more',
+      '  prevented by: two owners share a cache line: align the buffer and its size to whole lines (bytes of stats); made instead: dmaUnmapSingle(nic0, from-device) at nic.ts:4:3 [shared-line]',
       "  remedy: buf.beginCpuAccess('from-device')",
     ].join('\n'),
   ],
@@ -122,7 +207,7 @@ const HAZARDS: readonly (readonly [HazardFacts, string])[] = [
 
 describe('describeHazard', () => {
   it.each(HAZARDS.map(([facts, text]) => [facts.hazard, facts, text] as const))(
-    'tells what happened, both sides and the remedy: %s',
+    'tells what happened, both sides and the remedy; of wrong bytes it answers five questions: %s',
     (_code, facts, text) => {
       expect(describeHazard(facts)).toBe(text);
     },

@@ -2,7 +2,17 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CacheModel } from './cache-model.ts';
 import { at, LINE, Machine } from './machine.ts';
-import { distinctPrograms, LINES, luckyPrograms, runStep, type Step, TINY } from './programs.ts';
+import {
+  bigMachines,
+  bigPrograms,
+  distinctPrograms,
+  LINES,
+  luckyPrograms,
+  modelOf,
+  runStep,
+  type Step,
+  TINY,
+} from './programs.ts';
 
 const SHAPE = { sets: 2, ways: 2, entries: 2 };
 
@@ -14,11 +24,28 @@ describe('CoherencyDomain against a model of arrays', () => {
         const model = new CacheModel(LINES, SHAPE);
         for (const step of steps) expect(runStep(machine, step)).toEqual(model.run(step));
         expect(memoryOf(machine)).toEqual(model.memory);
-        expect(machine.domain.cache.validLines).toBe(model.sets.flat().length);
-        expect(machine.domain.cache.dirtyLines).toBe(model.sets.flat().filter((line) => line.dirty).length);
+        expect(machine.domain.cache.validLines).toBe(model.cpu.lines.length);
+        expect(machine.domain.cache.dirtyLines).toBe(model.cpu.lines.filter((line) => line.dirty).length);
         expect(machine.domain.pendingLines).toBe(model.buffers.length);
       }),
       { numRuns: 300 },
+    );
+  });
+
+  it('does so with a system cache, a device cache, two CPUs and every policy', () => {
+    fc.assert(
+      fc.property(bigMachines, bigPrograms, (options, steps) => {
+        const machine = new Machine(options);
+        const { gpuCache, domain } = machine;
+        const model = modelOf(options);
+        for (const step of steps) expect(runStep(machine, step)).toEqual(model.run(step));
+        expect(memoryOf(machine)).toEqual(model.memory);
+        expect(domain.cache.validLines).toBe(model.cpu.lines.length);
+        expect(domain.systemCache?.dirtyLines).toBe(model.system?.lines.filter((line) => line.dirty).length);
+        expect(gpuCache.dirtyLines).toBe(model.gpu?.lines.filter((line) => line.dirty).length);
+        expect(domain.pendingLines).toBe(model.buffers.length);
+      }),
+      { numRuns: 400 },
     );
   });
 

@@ -33,6 +33,8 @@ describe('a device that does not snoop and a CPU', () => {
       newestIn: 'memory',
       reader: { who: 'app', via: 'mmap of fd 4', action: 'read', timeNs: 0 },
       writer: { who: 'camera0', via: 'dma', action: 'write', timeNs: 0 },
+      cause: expect.objectContaining({ call: app.beforeRead }),
+      values: expect.objectContaining({ phys: BASE }),
       remedy: app.beforeRead,
     });
   });
@@ -141,7 +143,7 @@ describe('false sharing of a line', () => {
     machine.domain.invalidate(BASE, 32, app);
     expect(machine.view('cached').peek(32, 1)[0]).toBe(0);
     expect(machine.takeLost()).toMatchObject({
-      hazard: 'cpu-write.lost',
+      hazard: 'cache.neighbour-destroyed',
       destroyer: { who: 'app', action: 'invalidate' },
       writer: { who: 'kernel' },
     });

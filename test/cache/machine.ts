@@ -6,7 +6,9 @@ import { freeCacheCosts } from '../../src/cache/cache-costs.ts';
 import { CoherencyDomain, type CoherencyOptions, type DevicePort } from '../../src/cache/coherency.ts';
 import type { MemoryAttribute } from '../../src/cache/cpu-port.ts';
 import { CpuView } from '../../src/cache/cpu-view.ts';
+import type { DeviceCache, DeviceCacheOptions } from '../../src/cache/device-cache.ts';
 import { PhysMemory } from '../../src/mem/phys-memory.ts';
+import type { Chooser } from '../../src/sim/chooser.ts';
 import { Simulator } from '../../src/sim/simulator.ts';
 
 /** Where RAM begins. */
@@ -34,7 +36,17 @@ export const camera: DevicePort = { snoops: false, accessor: cameraDma };
 /** A DMA-coherent device. */
 export const nic: DevicePort = { snoops: true, accessor: { ...cameraDma, name: 'nic0' } };
 
+/** A device that does not snoop but sees the system cache. */
+export const isp: DevicePort = { snoops: false, seesSystemCache: true, accessor: { ...cameraDma, name: 'isp0' } };
+export const gpuDma: Accessor = {
+  ...{ name: 'gpu0', kind: 'device', via: 'dma' },
+  beforeRead: 'gpu.invalidateCaches()',
+  afterWrite: 'gpu.flushCaches()',
+};
+
 export interface MachineOptions extends Partial<CoherencyOptions> {
+  readonly gpu?: Omit<DeviceCacheOptions, 'accessor'>;
+  readonly chooser?: Chooser;
   readonly bytes?: boolean;
   readonly policy?: HazardPolicy;
   readonly ramBytes?: number;
@@ -44,13 +56,32 @@ export class Machine {
   readonly sim: Simulator;
   readonly memory: PhysMemory;
   readonly domain: CoherencyDomain;
+  readonly #gpuOptions: Omit<DeviceCacheOptions, 'accessor'>;
+  #gpu: DevicePort | undefined;
 
   constructor(options: MachineOptions = {}) {
-    const { bytes = true, policy = 'record', ramBytes = 64 * KIB, ...rest } = options;
-    this.sim = new Simulator({ hazards: policy });
+    const { bytes = true, policy = 'record', ramBytes = 64 * KIB, gpu = {}, chooser, ...rest } = options;
+    this.#gpuOptions = gpu;
+    this.sim = new Simulator({ hazards: policy, ...(chooser === undefined ? {} : { chooser }) });
     this.memory = new PhysMemory({ trace: this.sim.trace, now: () => this.sim.now, bytes });
     this.memory.addRegion({ name: 'ram', kind: 'ram', base: BASE, bytes: ramBytes });
     this.domain = new CoherencyDomain(this.sim, this.memory, { costs: freeCacheCosts, ...rest });
+  }
+
+  /** A device with a cache of its own, made when it is first asked for. */
+  get gpu(): DevicePort {
+    if (this.#gpu !== undefined) return this.#gpu;
+    const { snoops = false, seesSystemCache = false } = this.#gpuOptions;
+    const cache = this.domain.addDeviceCache({ ...this.#gpuOptions, accessor: gpuDma });
+    this.#gpu = { snoops, seesSystemCache, accessor: gpuDma, cache };
+    return this.#gpu;
+  }
+
+  /** The cache of {@link gpu}. */
+  get gpuCache(): DeviceCache {
+    const { cache } = this.gpu;
+    if (cache === undefined) throw new Error('the GPU has no cache');
+    return cache;
   }
 
   /** A view of the first `sizeBytes` of RAM. */

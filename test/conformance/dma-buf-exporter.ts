@@ -69,7 +69,7 @@ export class RecordingExporter {
 
   /** The callbacks that are not left out. */
   ops(): DmaBufOps<this> {
-    const all: Required<Omit<DmaBufOps<this>, 'beginCpuAccessPartial' | 'endCpuAccessPartial'>> = {
+    const all: Required<Omit<DmaBufOps<this>, 'beginCpuAccessPartial' | 'endCpuAccessPartial' | 'mayAlias'>> = {
       cacheSgtMapping: this.#cached,
       attach: (buf, att) => this.#failing('attach', buf, { attach: this.#numberOf(att) }),
       detach: (buf, att) => this.#note('detach', buf, { attach: this.#numberOf(att) }),

@@ -1,5 +1,6 @@
 /** Camera, GPU and display on shared buffers, all in small batches, so that a missing wait shows as a torn frame. */
 import { describe, expect, it } from 'vitest';
+import type { HazardFacts } from '../../src/base/hazards.ts';
 import { Camera } from '../../src/devices/camera.ts';
 import { Display } from '../../src/devices/display.ts';
 import { Gpu } from '../../src/devices/gpu.ts';
@@ -27,9 +28,9 @@ interface Variant {
   readonly waitsForGpu: boolean;
 }
 
-/** @returns for each picture that was shown its number in the film; -1 for one that is none. */
-function play({ seed, waitsForGpu }: Variant): number[] {
-  const bench = new Bench({ chooser: new RandomChooser(new Prng(seed).fork('schedule')) });
+/** @returns for each picture that was shown its number in the film, -1 for one that is none; and what was found. */
+function play({ seed, waitsForGpu }: Variant): { shown: number[]; hazards: HazardFacts[] } {
+  const bench = new Bench({ chooser: new RandomChooser(new Prng(seed).fork('schedule')), hazards: 'record' });
   const { sim } = bench;
   const shown: number[] = [];
   const mode = { pixelClockKhz: 200_000, hdisplay: 16, htotal: 20, vdisplay: 8, vtotal: 10 };
@@ -81,20 +82,31 @@ function play({ seed, waitsForGpu }: Variant): number[] {
     yield* camera.release();
   });
   bench.expectNothingLeft();
-  return shown;
+  return { shown, hazards: sim.hazards };
 }
 
 describe('camera, GPU and display', () => {
   it('show whole frames in order, in any schedule, when every step waits for the one before', () => {
     for (let seed = 1; seed <= 10; seed++) {
-      const shown = play({ seed, waitsForGpu: true });
+      const { shown, hazards } = play({ seed, waitsForGpu: true });
+      expect(hazards).toEqual([]);
       expect(shown).not.toContain(-1);
       expect(shown).toEqual(shown.toSorted((a, b) => a - b));
       expect(new Set(shown).size).toBe(SHOWN);
     }
   });
 
-  it('show a torn frame when the camera gets its buffer back before the GPU has read it', () => {
-    expect(play({ seed: 1, waitsForGpu: false })).toContain(-1);
+  it('show a torn frame when the camera gets its buffer back before the GPU has read it, and the report names the fence', () => {
+    const { shown, hazards } = play({ seed: 1, waitsForGpu: false });
+    expect(shown).toContain(-1);
+    expect(hazards[0]).toMatchObject({
+      hazard: 'access.write-while-reading',
+      first: { who: 'gpu0', action: 'read' },
+      second: { who: 'camera0', action: 'write' },
+      fence: 'gpu0:1',
+      work: "job 'convert'",
+      remedy: "camera0: wait for fence gpu0:1 (job 'convert') before writing",
+    });
+    expect(new Set(hazards.map(({ hazard }) => hazard))).toEqual(new Set(['access.write-while-reading']));
   });
 });

@@ -14,7 +14,7 @@ function domainOf(device: Device) {
 
 describe('lazy invalidation behind the DMA API', () => {
   it('takes the translation away at once and leaves a device its way through the IOTLB until the flush', () => {
-    const b = bench({ lazyIommu: true });
+    const b = bench({ lazyIommu: true, hazards: 'record' });
     const device = b.device('cam', { iommu: true });
     const sgt = b.scattered(2);
     const phys = sgt.physAddress(0);
@@ -32,6 +32,8 @@ describe('lazy invalidation behind the DMA API', () => {
     b.sim.runUntil(ms(10));
     expect(device.port.write(address, pattern(16, 3), 0, 16)).toBe(0);
     expect(device.port.faults.map(({ reason }) => reason)).toEqual(['unmapped', 'unmapped']);
+    expect(device.port.lateAccesses).toBe(1);
+    expect(b.sim.hazards.map(({ hazard }) => hazard)).toEqual(['dma.after-unmap', 'dma.after-unmap']);
   });
 
   it('invalidates nothing by an unmap, and everything once by the timer', () => {

@@ -21,8 +21,8 @@ const HELD = ['test holds 8192 bytes of pages'];
 const BAR = physAddr(0xe000_0000);
 
 /** A bench without a checker of the DMA API, two pages of its RAM, and a device. */
-function scene(spec: Parameters<Bench['device']>[1] = {}) {
-  const b = bench({ dmaDebug: false });
+function scene(spec: Parameters<Bench['device']>[1] = {}, options: Parameters<typeof bench>[0] = {}) {
+  const b = bench({ dmaDebug: false, ...options });
   const { pages } = b.machine;
   const frame = pages.allocPages({ pageCount: 2, owner: 'test' });
   onTestFinished(() => pages.freePages(frame, 2));
@@ -31,7 +31,7 @@ function scene(spec: Parameters<Bench['device']>[1] = {}) {
 
 describe('a single mapping behind an IOMMU', () => {
   it('keeps the offset in the page, and the device reaches the whole page around it', () => {
-    const { b, page, device } = scene();
+    const { b, page, device } = scene({}, { hazards: 'record' });
     const address = dmaMapPage(device, physAddr(page + 100), 50, 'bidirectional');
     expect(address).toBe(TOP - PAGE_SIZE + 100);
     expect(device.port.write(dmaAddr(address - 100), pattern(PAGE_SIZE), 0, PAGE_SIZE)).toBe(PAGE_SIZE);
@@ -39,7 +39,9 @@ describe('a single mapping behind an IOMMU', () => {
     b.machine.memory.read(page, seen, 0, PAGE_SIZE);
     expect(seen).toEqual(pattern(PAGE_SIZE));
     dmaUnmapPage(device, address, 50, 'bidirectional');
+    expect(b.sim.hazards).toEqual([]);
     expect(device.port.write(address, pattern(1), 0, 1)).toBe(0);
+    expect(b.sim.hazards.map(({ hazard }) => hazard)).toEqual(['dma.after-unmap']);
   });
 
   it('takes every page it touches', () => {

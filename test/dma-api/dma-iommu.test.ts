@@ -258,7 +258,7 @@ describe('a mapping behind an IOMMU that fails', () => {
 
 describe('unmapping behind an IOMMU', () => {
   it('invalidates the IOTLB before it returns: the next access faults', () => {
-    const b = bench();
+    const b = bench({ hazards: 'record' });
     const device = b.device('cam', { iommu: true });
     const sgt = b.scattered(2);
     dmaMapSgtable(device, sgt, 'from-device');
@@ -269,6 +269,7 @@ describe('unmapping behind an IOMMU', () => {
     expect(device.port.faults).toEqual([
       { device: 'cam', address, length: 8192, access: 'write', reason: 'unmapped', timeNs: 0 },
     ]);
+    expect(b.sim.hazards.map(({ hazard }) => hazard)).toEqual(['dma.after-unmap']);
     expect(b.machine.iommu?.iotlb.size).toBe(0);
   });
 

@@ -75,7 +75,7 @@ describe('Machine', () => {
 
   it('charges a system call what its preset says', () => {
     const b = bench();
-    const [app, device] = [b.machine.addProcess({ name: 'app' }), b.device('cam')];
+    const [app, device] = [b.machine.addProcess({ name: 'app', watch: false }), b.device('cam')];
     const buf = b.machine.cmaHeap.alloc(PAGE_SIZE, 'frame');
     const fd = app.fds.install(buf);
     b.sim.run(function* () {

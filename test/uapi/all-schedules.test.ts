@@ -310,7 +310,8 @@ describe('unmapping while the process ends', () => {
         yield* one.mmap(fd);
         yield* one.close(fd);
       });
-      one.spawn('unmap', function* () {
+      // No thread, which would end with the process, but somebody with the same address space.
+      sim.spawn('unmap', function* () {
         yield* pause(system);
         yield* unmap(system, one);
       });

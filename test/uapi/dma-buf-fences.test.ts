@@ -23,10 +23,10 @@ interface Scene {
   readonly timeline: Timeline;
 }
 
-/** Runs `body` as a program with one buffer and one timeline. */
+/** Runs `body` as a program with one buffer and one timeline. Brackets need not pair: what each call does is asked. */
 function program(body: (scene: Scene) => Op<void>): void {
   const b = bench();
-  const app = b.machine.addProcess({ name: 'user' });
+  const app = b.machine.addProcess({ name: 'user', watch: false });
   const fd = app.fds.install(b.fakeBuffer());
   b.sim.run(function* () {
     yield* body({ b, app, fd, timeline: yield* openTimeline(app) });

@@ -232,6 +232,7 @@ describe('VGB: the virtual exporter', () => {
     d.run(() => d.app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: DMA_BUF_SYNC.start | DMA_BUF_SYNC.read }));
     expect(d.b.sim.now - start).toBeGreaterThanOrEqual(seconds(10));
     expect(d.b.sim.now - start).toBeLessThan(seconds(10.1));
+    d.run(() => d.app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: DMA_BUF_SYNC.end | DMA_BUF_SYNC.read }));
     expect(d.codeOf(() => d.app.ioctl(client, DRM_IOCTL_VGEM_FENCE_SIGNAL, { fence }))).toBe('ETIMEDOUT');
     expect(d.codeOf(() => d.app.ioctl(client, DRM_IOCTL_VGEM_FENCE_SIGNAL, { fence }))).toBe('ENOENT');
     d.exit();

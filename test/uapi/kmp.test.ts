@@ -1,6 +1,5 @@
 /** Buffers that a display shows: of its own, and of another card. */
 import { expect, it } from 'vitest';
-import type { CoherencyDomain } from '../../src/cache/coherency.ts';
 import type { DisplayParams } from '../../src/devices/display/display-params.ts';
 import { Display } from '../../src/devices/display.ts';
 import { DMA_BUF_SYNC } from '../../src/dmabuf/dma-buf-sync.ts';
@@ -53,15 +52,13 @@ function* fill(app: Process, fd: number, colour: number): Op<void> {
   map.munmap();
 }
 
-/** A buffer of the software card, filled by its own mapping. */
-function* vgemBuffer(app: Process, colour: number, coherency: CoherencyDomain): Op<number> {
+/** A buffer of the software card, filled by its own mapping, which is write-combined. */
+function* vgemBuffer(app: Process, colour: number): Op<number> {
   const card = yield* app.open(CARDS[0]);
   const handle = yield* createDumb(app, card, FRAME_BYTES / 4096);
   const { offset } = yield* app.ioctl(card, DRM_IOCTL_MODE_MAP_DUMB, { handle });
   const map = yield* app.mmap(card, { offset, length: FRAME_BYTES });
   for (let at = 0; at < FRAME_BYTES; at += 4) map.write(at, word(colour));
-  // As before a driver rings a doorbell: the memory is write-combined.
-  coherency.barrier();
   map.munmap();
   const fd = yield* handleToFd(app, card, handle);
   yield* app.close(card);
@@ -92,7 +89,7 @@ it('KMP-01: a picture of another card looks as the same picture of its own; diff
   system.sim.run(function* () {
     for (const make of [vgemBuffer, nativeBuffer]) {
       for (const colour of Object.values(COLOURS)) {
-        const fd = yield* make(app, colour, system.machine.coherency);
+        const fd = yield* make(app, colour);
         yield* show(app, display, fd);
         yield* app.close(fd);
       }
@@ -113,10 +110,7 @@ it('KMP-03: one display is set up with a shared picture while another shows its 
   const [first, second] = displays;
   if (first === undefined || second === undefined) throw new Error('no displays');
   system.sim.run(function* () {
-    const fds = [
-      yield* nativeBuffer(app, COLOURS.white),
-      yield* vgemBuffer(app, COLOURS.white, system.machine.coherency),
-    ];
+    const fds = [yield* nativeBuffer(app, COLOURS.white), yield* vgemBuffer(app, COLOURS.white)];
     const own = app.fds.get(fds[0] ?? -1);
     const framebuffer = yield* first.importFramebuffer(own, FORMAT);
     own.put();

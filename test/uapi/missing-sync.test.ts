@@ -146,6 +146,7 @@ describe('U-48: a reader waits for the fence but not for the caches', () => {
     else yield* sync(scene, start | read);
     const atNs = b.sim.now;
     const wrong = view.read(0, SIZE).filter((byte) => byte !== 0x77).length;
+    if (how === 'bracket') yield* sync(scene, end | read);
     return { atNs, wrong };
   }
 

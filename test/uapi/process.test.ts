@@ -12,6 +12,7 @@ import { type Bench, bench, errno, invariant, pattern } from '../bench.ts';
 
 const SYSCALL_NS = 150;
 const START_READ = DMA_BUF_SYNC.start | DMA_BUF_SYNC.read;
+const END_READ = DMA_BUF_SYNC.end | DMA_BUF_SYNC.read;
 
 function process(b: Bench, maxFds?: number): Process {
   return b.machine.addProcess({ name: 'app', ...(maxFds === undefined ? {} : { maxFds }) });
@@ -286,6 +287,7 @@ describe('Process.ioctl', () => {
     const start = b.sim.now;
     b.sim.run(() => app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: START_READ }));
     expect(b.sim.now - start).toBe(5000);
+    for (let i = 0; i < 2; i++) b.sim.run(() => app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: END_READ }));
     app.exit();
   });
 

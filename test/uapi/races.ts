@@ -41,8 +41,8 @@ export function pause({ sim }: System): Op<void> {
 /** Nothing may be left at the end, and nobody may wait for ever. */
 function runOnce(race: Race, chooser: Chooser): void {
   const system = new System({ ...SMALL, chooser });
-  const one = system.machine.addProcess({ name: 'one' });
-  const two = system.machine.addProcess({ name: 'two' });
+  const one = system.machine.addProcess({ name: 'one', watch: true });
+  const two = system.machine.addProcess({ name: 'two', watch: true });
   race({ system, one, two });
   system.sim.run();
   for (const process of [one, two]) process.exit();

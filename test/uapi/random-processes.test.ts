@@ -144,14 +144,13 @@ class Program {
   }
 
   *#end(process: Process, byKill = false): Op<void> {
-    const isBusy = [...this.#marks.inFlight].some((call) => call.process === process);
-    if (byKill || isBusy || this.#calls.chance(0.5)) yield* process.kill();
+    if (byKill || this.#calls.chance(0.5)) yield* process.kill();
     else process.exit();
     this.#processes.splice(this.#processes.indexOf(process), 1);
   }
 
   #start(): Process {
-    const process = this.#system.machine.addProcess({ name: `p${this.#made++}`, maxFds: MAX_FDS });
+    const process = this.#system.machine.addProcess({ name: `p${this.#made++}`, maxFds: MAX_FDS, watch: false });
     this.#processes.push(process);
     for (const path of [HEAP, CARDS[this.#calls.below(2)] ?? '', SW_SYNC_PATH]) {
       this.#call(process, { name: 'open', fds: [], body: () => process.open(path) });

@@ -1,6 +1,7 @@
 /** A process with a software card `V`, whose buffers a GPU `G` works on. */
 import type { GpuAddr } from '../../src/devices/gpu/gpu-context.ts';
 import type { GpuBuffer, GpuJob } from '../../src/devices/gpu/gpu-job.ts';
+import type { GpuParams } from '../../src/devices/gpu/gpu-params.ts';
 import { Gpu } from '../../src/devices/gpu.ts';
 import type { DmaFence } from '../../src/dmabuf/dma-fence.ts';
 import type { Op } from '../../src/sim/op.ts';
@@ -31,9 +32,13 @@ export class Render {
   readonly system = new System();
   readonly sim = this.system.sim;
   readonly app: Process = this.system.machine.addProcess({ name: 'app' });
-  readonly gpu = new Gpu(this.system.device('gpu0'), { launchNs: 100, pixelNs: 1, bytesPerNs: 4 });
+  readonly gpu: Gpu;
   card = -1;
   readonly #fences: DmaFence[] = [];
+
+  constructor(params: Partial<GpuParams> = {}) {
+    this.gpu = new Gpu(this.system.device('gpu0'), { launchNs: 100, pixelNs: 1, bytesPerNs: 4, ...params });
+  }
 
   /** Runs `body` with V open; gives everything back at the end and checks that nothing is left. */
   run(body: () => Op<void>): void {
@@ -69,14 +74,8 @@ export class Render {
     }
   }
 
-  /** What the CPU has written leaves it, as before a driver rings a doorbell. */
-  flush(): void {
-    this.system.machine.coherency.barrier();
-  }
-
   /** Gives a job to G. @returns its fence, which is put at the end. */
   *submit(job: GpuJob): Op<DmaFence> {
-    this.flush();
     const fence = yield* this.gpu.submitSynced(job);
     this.#fences.push(fence);
     return fence;
@@ -147,7 +146,6 @@ export class Render {
   }
 
   *signalFence(fence: number): Op<void> {
-    this.flush();
     yield* this.app.ioctl(this.card, DRM_IOCTL_VGEM_FENCE_SIGNAL, { fence });
   }
 

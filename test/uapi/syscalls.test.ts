@@ -194,6 +194,7 @@ describe('a system call that returns', () => {
         caught = error;
       }
       lock.unlock();
+      yield* app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: DMA_BUF_SYNC.end | DMA_BUF_SYNC.read });
     });
     expect(caught).toBeInstanceOf(HazardError);
     expect(caught).toMatchObject({ hazard: 'syscall.held-at-return' });

@@ -1,4 +1,5 @@
 /** A buffer in the queue of a camera. */
+import type { Work } from '../../cache/activity.ts';
 import type { DmaBuf } from '../../dmabuf/dma-buf.ts';
 import type { BufferImport } from '../shared/buffer-import.ts';
 
@@ -25,6 +26,8 @@ export class CameraBuffer {
   readonly import: BufferImport;
   /** Who has it. Only its camera changes this. */
   state: CameraBufferState = 'DEQUEUED';
+  /** @internal While the camera streams and may write it at any moment: from `qbuf` on until DONE. */
+  work: Work | null = null;
 
   /** @internal */
   constructor(index: number, imported: BufferImport) {

@@ -13,7 +13,9 @@ import { type Brand, type DmaAddr, hex, PAGE_SIZE } from '../../base/addr.ts';
 import { assert } from '../../base/assert.ts';
 import { ErrnoError } from '../../base/errors.ts';
 import { pagesFor } from '../../base/units.ts';
+import type { Device } from '../../dma-api/device.ts';
 import type { SgTable } from '../../dma-api/sg-table.ts';
+import { onePiece } from '../../trace/address-pieces.ts';
 
 /** Bytes, as a job of one GPU context sees memory. */
 export type GpuAddr = Brand<number, 'GpuAddr'>;
@@ -25,6 +27,8 @@ const ABSENT = -1;
 interface Range {
   readonly page: number;
   readonly pages: number;
+  /** Its number in the address book; 0: it has none. */
+  bookId: number;
 }
 
 /** One address space. Plain throughout. */
@@ -35,10 +39,12 @@ export class GpuContext {
   #writable = new Uint8Array(0);
   /** Ascending. */
   readonly #ranges: Range[] = [];
+  readonly #dev: Device | null;
 
-  /** @param name - as fault records call it. */
-  constructor(name: string) {
+  /** @param name - as fault records call it. @param dev - whose addresses it leads to; without one its mappings are in no book. */
+  constructor(name: string, dev: Device | null = null) {
     this.name = name;
+    this.#dev = dev;
   }
 
   /** Mappings that live. */
@@ -72,6 +78,7 @@ export class GpuContext {
       const end = sgt.dmaAddress(i) + sgt.dmaLength(i);
       for (let at: number = sgt.dmaAddress(i); at < end; at += PAGE_SIZE) this.#table[entry++] = at;
     }
+    if (this.#dev?.sim.addresses.enabled === true) this.#note(this.#dev, range, sgt, bytes, rights.writable);
     return (range.page * PAGE_SIZE) as GpuAddr;
   }
 
@@ -81,6 +88,11 @@ export class GpuContext {
     const range = this.#ranges[at];
     assert(range !== undefined, 'unmapBuffer: no mapping of %s begins at %s', this.name, hex(gpuVa));
     this.#ranges.splice(at, 1);
+    const sim = this.#dev?.sim;
+    if (sim?.addresses.enabled === true) {
+      const end = { how: 'unmap' as const, call: 'unmapBuffer', timeNs: sim.now, site: sim.site() };
+      sim.addresses.end(range.bookId, end);
+    }
     this.#table.fill(ABSENT, range.page - FIRST_PAGE, range.page - FIRST_PAGE + range.pages);
   }
 
@@ -112,6 +124,22 @@ export class GpuContext {
     return Math.min(run, limit);
   }
 
+  #note({ name, sim }: Device, range: Range, sgt: SgTable, bytes: number, writable: boolean): void {
+    const { dmaAddress, dmaLength } = sgt.columns;
+    const pieces = { base: dmaAddress.slice(0, sgt.nents), size: dmaLength.slice(0, sgt.nents) };
+    range.bookId = sim.addresses.begin({
+      space: 'gpu-va',
+      owner: this.name,
+      pieces: onePiece(range.page * PAGE_SIZE, bytes),
+      to: { space: 'dma', owner: name, pieces },
+      call: 'mapBuffer',
+      object: sim.addresses.get(sgt.bookId)?.object ?? '',
+      writable,
+      sinceNs: sim.now,
+      site: sim.site(),
+    });
+  }
+
   #place(pages: number): Range {
     let page = FIRST_PAGE;
     let at = 0;
@@ -120,7 +148,7 @@ export class GpuContext {
       page = range.page + range.pages + 1;
       at++;
     }
-    const placed = { page, pages };
+    const placed = { page, pages, bookId: 0 };
     this.#ranges.splice(at, 0, placed);
     return placed;
   }

@@ -32,7 +32,7 @@ export interface GpuJob {
   readonly name: string;
   /** Whose addresses it uses. Default: the GPU's first context. */
   readonly context?: GpuContext;
-  /** It starts when all of them have signalled, with whatever error. */
+  /** It starts when all of them have signalled, with whatever error. The GPU takes references until the job is over. */
   readonly waits?: readonly DmaFence[];
   /** Buffers it reads and buffers it writes; they can not be released before it is over. */
   readonly reads?: readonly GpuBuffer[];
@@ -41,4 +41,9 @@ export interface GpuJob {
   readonly frame?: { readonly stage: string; readonly number?: number };
   /** Does the work: accesses memory and takes its time (`yield* sim.delay(…)`). */
   run(memory: GpuMemory): MaybeOp<void>;
+}
+
+/** @internal Each buffer of a job once. */
+export function buffersOf({ reads = [], writes = [] }: GpuJob): GpuBuffer[] {
+  return [...new Set([...reads, ...writes])];
 }

@@ -1,5 +1,6 @@
 /** What a GPU is made of, and its presets. */
 import { assert } from '../../base/assert.ts';
+import type { GpuCacheParams } from './gpu-cache.ts';
 
 /** Time parameters of a `Gpu`. */
 export interface GpuParams {
@@ -11,6 +12,10 @@ export interface GpuParams {
   readonly bytesPerNs: number;
   /** Rows that a conversion reads, works on and writes at once; even. Default: all. */
   readonly rowsPerBatch?: number;
+  /** A job that runs longer, in ns from its launch, is ended with `ETIMEDOUT` and the engine is reset. Default: jobs may run for ever. */
+  readonly jobTimeoutNs?: number;
+  /** A cache of its own. Default: none, all accesses go straight to the bus. */
+  readonly cache?: GpuCacheParams;
 }
 
 /**
@@ -20,8 +25,13 @@ export interface GpuParams {
 export const videoCore6: GpuParams = { launchNs: 20_000, pixelNs: 1, bytesPerNs: 4 };
 
 /** @internal @throws {InvariantError} a parameter out of its range, named. */
-export function checkGpuParams({ launchNs, pixelNs, bytesPerNs, rowsPerBatch = 2 }: GpuParams): void {
+export function checkGpuParams({ launchNs, pixelNs, bytesPerNs, rowsPerBatch = 2, jobTimeoutNs = 1 }: GpuParams): void {
   assert(Number.isSafeInteger(launchNs) && launchNs >= 0, 'launchNs: %s is no whole number >= 0', launchNs);
+  assert(
+    Number.isSafeInteger(jobTimeoutNs) && jobTimeoutNs > 0,
+    'jobTimeoutNs: %s is no whole number > 0',
+    jobTimeoutNs,
+  );
   assert(pixelNs >= 0 && pixelNs < Infinity, 'pixelNs: %s is no time', pixelNs);
   assert(bytesPerNs > 0, 'bytesPerNs: %s is not above 0', bytesPerNs);
   assert(

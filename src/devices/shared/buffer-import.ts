@@ -36,6 +36,7 @@ export class BufferImport {
     let opened: BufferImport | null = null;
     try {
       opened = new BufferImport(yield* buf.attach(dev), dir);
+      buf.sim.objects.adopt(opened.#att, buf);
       return opened;
     } finally {
       if (opened === null) buf.put();
@@ -51,6 +52,13 @@ export class BufferImport {
   get window(): SgWindow {
     assert(this.#window !== null, '%s is not mapped for %s', this.buf.name, this.#att.dev.name);
     return this.#window;
+  }
+
+  /** @internal Where the bytes of the mapped buffer are, for watchers; empty when it is not mapped. Plain. */
+  physPieces(): { readonly phys: number; readonly sizeBytes: number }[] {
+    const sgt = this.#sgt;
+    if (sgt === null) return [];
+    return Array.from({ length: sgt.origNents }, (_, i) => ({ phys: sgt.extentPhys(i), sizeBytes: sgt.length(i) }));
   }
 
   /**
@@ -91,6 +99,7 @@ export class BufferImport {
       yield* unwind([() => this.unmap(), () => this.buf.detach(this.#att)]);
     } finally {
       this.buf.put();
+      this.buf.sim.objects.unhold(this.#att, this.buf);
     }
   }
 }

@@ -53,6 +53,35 @@ describe('a flip with an explicit fence', () => {
   });
 });
 
+describe('a flip holds its fences', () => {
+  function live(cancel: boolean): readonly [pending: number, done: number] {
+    const { bench, sim, display, framebuffer } = setUp(true, 0);
+    return sim.run(function* () {
+      const inFence = bench.fence();
+      display.enable();
+      const flip = display.queueFlip(yield* framebuffer('a'), { inFence });
+      const { refs } = inFence;
+      inFence.put();
+      yield* sim.delay(1500);
+      expect(inFence.refs).toBe(refs - 1);
+      if (cancel) yield* display.disable();
+      else {
+        inFence.signal();
+        yield* flip;
+      }
+      return [refs, inFence.refs] as const;
+    });
+  }
+
+  it('until it is latched, though whoever gave them is gone', () => {
+    expect(live(false)).toEqual([2, 0]);
+  });
+
+  it('until it is cancelled', () => {
+    expect(live(true)).toEqual([2, 0]);
+  });
+});
+
 describe.each([true, false])('a flip with selfRefresh %s', (selfRefresh) => {
   it('cuts a frame off that is not over: an underrun, and the old framebuffer can be given up', () => {
     const { bench, sim, display, shown, framebuffer } = setUp(selfRefresh, 150);

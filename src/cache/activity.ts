@@ -1,0 +1,272 @@
+/**
+ * Who is at work on which bytes: finds two accesses to the same bytes that nothing orders, whatever their timing was this time.
+ *
+ * ```
+ *  a job:   submitted ----- waits signal ======= first access === last access ======= fence signals
+ *                           |<------------------- at work: it could access at any moment --------->|
+ * ```
+ *
+ * Rules:
+ * 1. A work (a job, a frame, a scanout) is *waiting* until all it waits for has signalled and the work before it in its ring could
+ *    begin; then it is *at work* until it is ended, which its device does just before it signals the fence.
+ * 2. Two accesses conflict if they share a byte, one of them writes, one is made by a work, and the other is made by somebody else while
+ *    that work is at work: before or after the work's own access. Works of one device are in order, so they never conflict.
+ * 3. So a work that waits for another's fence does not conflict with it, and neither does who accesses after the fence.
+ * 4. Accesses count as they happen, byte by byte: nothing is taken from what a job declares. Whoever is found with one work is reported
+ *    once for each kind of conflict, at the second access, when it is done.
+ * 5. Cache maintenance, write-backs, bounce copies and clearing are the kernel's and the hardware's: they are no accesses.
+ * 6. While nothing is at work, waits or is watched, an access costs one comparison and nothing is kept.
+ *
+ * **Inaccuracies.** A CPU's accesses are instants: a bracket is no work. A job that waits inside its body (for a flag in memory, say) counts as
+ * at work all the time. Memory is the domain's physical memory, so an access through a bounce buffer is one to the bounce buffer.
+ */
+import type { PhysAddr } from '../base/addr.ts';
+import type { Accessor, HazardFacts } from '../base/hazards.ts';
+import type { Site } from '../base/site.ts';
+import type { HazardSide, RaceFacts } from '../base/watch-hazards.ts';
+import type { Simulator } from '../sim/simulator.ts';
+import type { Task } from '../sim/task.ts';
+import { ByteRanges } from './byte-ranges.ts';
+
+/** What an access does. */
+export type AccessKind = 'read' | 'write';
+
+/** What a device tells of a {@link Work} when it takes it on. */
+export interface WorkSpec {
+  /** Whose accesses it makes: `device.port.accessor`. */
+  readonly accessor: Accessor;
+  /** `"job 'blit'"`, `'frame 7'`. */
+  readonly name: string;
+  /** The fence that ends it: `'gpu0:3'`; `''` for none. */
+  readonly fence: string;
+  /** How others wait for its end: `"wait for fence gpu0:3 (job 'blit')"`. */
+  readonly remedy: string;
+  /** It can not begin before all of these are signalled. */
+  readonly waits?: readonly { readonly signaled: boolean }[];
+  /** The one before it in its ring: it can not begin before that one could. */
+  readonly after?: Work | null;
+  /** What `activity.moment` was when the program ordered it. Default: now. */
+  readonly orderedAt?: number;
+}
+
+/** One side of a possible conflict. */
+interface Touch {
+  readonly accessor: Accessor;
+  readonly action: AccessKind;
+  readonly timeNs: number;
+  readonly site: Site | null;
+  readonly work: Work | null;
+}
+
+/** Something that a device does; made by {@link Activity.submit}. */
+export class Work {
+  readonly spec: WorkSpec;
+  /** Later ones have larger numbers. */
+  readonly moment: number;
+  /** When the program ordered it; below {@link moment} for what was recorded first. */
+  readonly orderedAt: number;
+  /** The task that submitted it. */
+  readonly task: Task<unknown> | null;
+  /** @internal Where it was submitted. */
+  readonly site: Site | null;
+  /** @internal */
+  state: 'waiting' | 'at work' | 'over' = 'waiting';
+  /** @internal Its own accesses, and those of others while it is at work. */
+  readonly own = { read: touches(), write: touches() };
+  /** @internal */
+  readonly others = { read: touches(), write: touches() };
+  /** @internal Conflicts that were reported. */
+  readonly reported = new Set<string>();
+  #signaled = 0;
+
+  /** @internal Use {@link Activity.submit}. */
+  constructor(spec: WorkSpec, moment: number, submitter: { task: Task<unknown> | null; site: Site | null }) {
+    this.spec = spec;
+    this.moment = moment;
+    this.orderedAt = spec.orderedAt ?? moment;
+    this.task = submitter.task;
+    this.site = submitter.site;
+  }
+
+  /** @internal Whether rule 1 lets it begin. */
+  get mayBegin(): boolean {
+    const { after, waits = [] } = this.spec;
+    if (after?.state === 'waiting') return false;
+    while (waits[this.#signaled]?.signaled === true) this.#signaled++;
+    return this.#signaled === waits.length;
+  }
+}
+
+/** Bytes that somebody wants to hear of, for as long as {@link Activity.watch} has it. */
+export interface AccessWatch {
+  readonly pieces: readonly { readonly phys: number; readonly sizeBytes: number }[];
+  /** One access that has at least a byte of the pieces; asked once an access and piece of it. Can not wait. @returns a hazard, or `null`. */
+  touched(access: WatchedAccess): HazardFacts | null;
+}
+
+/** An access that an {@link AccessWatch} hears of. */
+export interface WatchedAccess {
+  readonly kind: AccessKind;
+  readonly accessor: Accessor;
+  /** What it is part of, or `null`: a CPU, or a device without a work. */
+  readonly work: Work | null;
+}
+
+/** The activity in one coherency domain: `domain.activity`. Plain throughout. */
+export class Activity {
+  /** Accesses that were looked at: those while {@link isActive}. */
+  checks = 0;
+  readonly #sim: Simulator;
+  /** Waiting or at work. */
+  readonly #works: Work[] = [];
+  readonly #watches: AccessWatch[] = [];
+  readonly #current = new Map<Accessor, Work>();
+  #found: HazardFacts[] = [];
+  #moment = 0;
+
+  constructor(sim: Simulator) {
+    this.#sim = sim;
+  }
+
+  /** Whether anything waits, is at work or is watched. */
+  get isActive(): boolean {
+    return this.#works.length > 0 || this.#watches.length > 0;
+  }
+
+  /** Works that are not over. */
+  get workCount(): number {
+    return this.#works.length;
+  }
+
+  /** A number that grows: what comes later has a larger one. */
+  get moment(): number {
+    return ++this.#moment;
+  }
+
+  /** A device takes a work on. Keeps nothing but a reference to what it waits for. */
+  submit(spec: WorkSpec): Work {
+    const { currentTask: task } = this.#sim;
+    const work = new Work(spec, this.moment, { task, site: this.#sim.site() });
+    this.#works.push(work);
+    return work;
+  }
+
+  /** The accesses of its device are from now on those of `work`, until another begins or it ends. */
+  begin(work: Work | null): void {
+    if (work === null || work.state === 'over') return;
+    work.state = 'at work';
+    this.#current.set(work.spec.accessor, work);
+  }
+
+  /** It is over: to be called before its fence signals. Does nothing the second time. */
+  end(work: Work | null): void {
+    if (work === null || work.state === 'over') return;
+    work.state = 'over';
+    this.#works.splice(this.#works.indexOf(work), 1);
+    if (this.#current.get(work.spec.accessor) === work) this.#current.delete(work.spec.accessor);
+  }
+
+  /** From now on `watch` hears of accesses. @returns what ends that. */
+  watch(watch: AccessWatch): () => void {
+    this.#watches.push(watch);
+    return () => {
+      const at = this.#watches.indexOf(watch);
+      if (at >= 0) this.#watches.splice(at, 1);
+    };
+  }
+
+  /** @internal The gate: `accessor` reads or writes [phys, phys + length). */
+  access(action: AccessKind, phys: PhysAddr, length: number, accessor: Accessor): void {
+    if (!this.isActive || length === 0) return;
+    this.checks++;
+    for (const work of this.#works) if (work.state === 'waiting' && work.mayBegin) work.state = 'at work';
+    const end = phys + length;
+    const own = this.#current.get(accessor) ?? null;
+    this.#tellWatches(action, phys, end, accessor, own);
+    let touch: Touch | null = null;
+    for (const work of this.#works) {
+      if (work.state !== 'at work' || work.spec.accessor === accessor) continue;
+      touch ??= this.#touch(action, accessor, own);
+      this.#compare(work, work.own, touch, phys, end);
+      work.others[action].add(phys, end, touch);
+    }
+    if (own === null) return;
+    touch ??= this.#touch(action, accessor, own);
+    this.#compare(own, own.others, touch, phys, end);
+    own.own[action].add(phys, end, touch);
+  }
+
+  /** @internal An access is done: reports what was found in it. @throws {HazardError} under policy `'throw'`. */
+  finish(): void {
+    if (this.#found.length === 0) return;
+    const found = this.#found;
+    this.#found = [];
+    for (const facts of found) this.#sim.report(facts);
+  }
+
+  /** @internal Forgets what was found in an access that failed. */
+  abandon(): void {
+    this.#found = [];
+  }
+
+  #touch(action: AccessKind, accessor: Accessor, work: Work | null): Touch {
+    const { now: timeNs } = this.#sim;
+    return { accessor, action, timeNs, site: work === null ? this.#sim.site() : work.site, work };
+  }
+
+  #tellWatches(kind: AccessKind, start: number, end: number, accessor: Accessor, work: Work | null): void {
+    for (const watch of this.#watches) {
+      const meets = watch.pieces.some(({ phys, sizeBytes }) => phys < end && start < phys + sizeBytes);
+      const facts = meets ? watch.touched({ kind, accessor, work }) : null;
+      if (facts !== null) this.#found.push(facts);
+    }
+  }
+
+  /** Looks whether `touch` meets one of `earlier`, which are of `work` or of those who came while it was at work. */
+  #compare(work: Work, earlier: Work['own'], touch: Touch, start: number, end: number): void {
+    const found =
+      earlier.write.find(start, end) ?? (touch.action === 'write' ? earlier.read.find(start, end) : undefined);
+    if (found === undefined) return;
+    const first = found.note;
+    const bytes = { start: Math.max(start, found.start), end: Math.min(end, found.end) };
+    // Of two works, the one that was submitted last is the one that had to wait.
+    const other = work === touch.work ? first.work : touch.work;
+    const blamed = other !== null && other.moment < work.moment ? other : work;
+    const pair = [first, touch].map(({ accessor }) => accessor.name);
+    const facts = raceFacts(blamed, first, touch, bytes);
+    const key = `${facts.hazard} ${pair.sort().join(' ')}`;
+    if (blamed.reported.has(key)) return;
+    blamed.reported.add(key);
+    this.#found.push(facts);
+  }
+}
+
+/** @param work - the one whose end was not waited for; it made one of the two accesses. */
+function raceFacts(work: Work, first: Touch, second: Touch, bytes: { start: number; end: number }): RaceFacts {
+  const [mine, other] = first.work === work ? [first, second] : [second, first];
+  const { name, fence, remedy } = work.spec;
+  return {
+    hazard: hazardOf(mine.action, other.action),
+    phys: bytes.start,
+    sizeBytes: bytes.end - bytes.start,
+    first: sideOf(first),
+    second: sideOf(second),
+    fence,
+    work: name,
+    remedy: `${other.accessor.name}: ${remedy} before ${other.action === 'read' ? 'reading' : 'writing'}`,
+  };
+}
+
+function hazardOf(working: AccessKind, other: AccessKind): RaceFacts['hazard'] {
+  if (other === 'read') return 'access.read-while-writing';
+  return working === 'read' ? 'access.write-while-reading' : 'access.write-while-writing';
+}
+
+function sideOf({ accessor, action, timeNs, site }: Touch): HazardSide {
+  const text = site?.text ?? '';
+  return { who: accessor.name, via: accessor.via, action, timeNs, ...(text === '' ? {} : { site: text }) };
+}
+
+function touches(): ByteRanges<Touch> {
+  return new ByteRanges((older, newer) => older.accessor === newer.accessor && older.work === newer.work);
+}
