@@ -1,0 +1,15 @@
+/** A driver lets go of its device with a mapping alive. */
+import { armSoc, dmaMappingError, dmaMapSingle, dmaUnmapSingle, pfnToPhys, type Simulator } from '../../src/index.ts';
+
+/** @param nearMiss - the right form, which stays silent. */
+export function program(nearMiss: boolean): Simulator {
+  const soc = armSoc({ hazards: 'record' });
+  const nic = soc.addDevice({ name: 'nic0', coherent: false, iommu: true });
+  const buffer = pfnToPhys(soc.pages.allocPages({ order: 0, owner: 'driver' }));
+  soc.dmaDebug?.driverProbe(nic, 'nic');
+  const address = dmaMapSingle(nic, buffer, 1500, 'from-device');
+  if (dmaMappingError(nic, address)) return soc.sim;
+  if (nearMiss) dmaUnmapSingle(nic, address, 1500, 'from-device');
+  soc.dmaDebug?.driverUnbind(nic);
+  return soc.sim;
+}

@@ -1,0 +1,20 @@
+/** A driver syncs for a direction that it did not map for. */
+import {
+  armSoc,
+  dmaMappingError,
+  dmaMapSingle,
+  dmaSyncSingleForDevice,
+  pfnToPhys,
+  type Simulator,
+} from '../../src/index.ts';
+
+/** @param nearMiss - the right form, which stays silent. */
+export function program(nearMiss: boolean): Simulator {
+  const soc = armSoc({ hazards: 'record' });
+  const nic = soc.addDevice({ name: 'nic0', coherent: false, iommu: true });
+  const buffer = pfnToPhys(soc.pages.allocPages({ order: 0, owner: 'driver' }));
+  const address = dmaMapSingle(nic, buffer, 1500, 'to-device');
+  if (dmaMappingError(nic, address)) return soc.sim;
+  dmaSyncSingleForDevice(nic, address, 1500, nearMiss ? 'to-device' : 'bidirectional');
+  return soc.sim;
+}

@@ -1,0 +1,13 @@
+/** A driver gives its device a physical address, and an IOMMU stands in between. */
+import { armSoc, dmaAddr, dmaMappingError, dmaMapSingle, pfnToPhys, type Simulator } from '../../src/index.ts';
+
+/** @param nearMiss - the right form, which stays silent. */
+export function program(nearMiss: boolean): Simulator {
+  const soc = armSoc({ hazards: 'record' });
+  const nic = soc.addDevice({ name: 'nic0', coherent: true, iommu: true });
+  const page = pfnToPhys(soc.pages.allocPages({ order: 0, owner: 'driver' }));
+  const address = dmaMapSingle(nic, page, 4096, 'from-device');
+  if (dmaMappingError(nic, address)) return soc.sim;
+  nic.port.write(nearMiss ? address : dmaAddr(page), Uint8Array.of(1), 0, 1);
+  return soc.sim;
+}

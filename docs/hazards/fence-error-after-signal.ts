@@ -1,0 +1,13 @@
+/** A driver reports the error of a job after its end. */
+import { allocDmaFenceContext, DmaFence, Simulator } from '../../src/index.ts';
+
+/** @param nearMiss - the right form, which stays silent. */
+export function program(nearMiss: boolean): Simulator {
+  const sim = new Simulator({ hazards: 'record' });
+  const gpu = allocDmaFenceContext(sim, 'gpu0');
+  const job = new DmaFence(sim, gpu, 1);
+  if (nearMiss) job.setError('EIO');
+  job.signal();
+  if (!nearMiss) job.setError('EIO');
+  return sim;
+}
