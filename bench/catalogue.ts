@@ -42,7 +42,7 @@ const kernel = (...args: readonly (string | number)[]): Program => node('ours', 
 const pipeline = (...args: readonly string[]): Program => node('ours', `${OUTPUT}/pipeline.bench.js`, ...args);
 const watched = (name: string, ...film: readonly string[]): Benchmark => ({
   ...{ name: `watched-${name}`, group: 'watched', unit: 'x real time', better: 'higher' },
-  ours: pipeline('film', ...film),
+  ours: pipeline('film', ...film, 'watched'),
   limit: { ...pipeline('film', ...film, 'silent'), label: 'nobody watches', atLeast: 0.5 },
 });
 const iovaPairs = (variant: string, sizes: string, live: number, pairs: number, limit: string): Benchmark => ({
