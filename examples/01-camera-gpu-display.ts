@@ -8,7 +8,7 @@
  *     npm start -- [FILE.y4m] [--omit begin-read|end-write]
  */
 import process from 'node:process';
-import { DMA_BUF_IOCTL_SYNC, DMA_BUF_SYNC, type Op } from '../src/index.ts';
+import { DMA_BUF_IOCTL_SYNC, DMA_BUF_SYNC, type Op, POLL } from '../src/index.ts';
 import { FilmError } from './film/film-error.ts';
 import { printFilm } from './film/film-report.ts';
 import { type FrameTimes, type Omission, runFilm } from './film/film-run.ts';
@@ -35,7 +35,8 @@ function* app(rig: Rig, omit: Omission | null, tell: (frame: FrameTimes) => unde
     yield* sync(src.fd, end | read);
 
     yield* gpu.submitConvert(src.gpu, dst.gpu, { source: rig.nv12, target: rig.xrgb, frame });
-    yield* sync(dst.fd, start | rw); // waits for the GPU, then drops old lines
+    yield* rig.app.poll([{ fd: dst.fd, events: POLL.out }]); // waits for the GPU
+    yield* sync(dst.fd, start | rw); // drops old lines: before it waits, so the wait comes first
     const convertedNs = soc.sim.now;
     for (const { x, y, bytes } of stampFor(frame, luma, rig.nv12, strides.nv12)) {
       dst.pixels.write(y * strides.xrgb + x * 4, bytes);

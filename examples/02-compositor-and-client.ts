@@ -43,8 +43,9 @@ function* runCompositor(me: lib.Process, display: lib.Display, socket: number, f
     const [fd, fence] = fds as [number, number];
     yield* me.ioctl(fd, lib.DMA_BUF_IOCTL_IMPORT_SYNC_FILE, { flags: write, fd: fence }); // a writer is at work
     const view = yield* me.mmap(fd);
+    yield* me.poll([{ fd, events: lib.POLL.in }]); // waits for the writer: START drops old lines before it waits
     yield* me.ioctl(fd, lib.DMA_BUF_IOCTL_SYNC, { flags: start | read });
-    say(me, `reads ${view.read(0, 1)[0]}        (START has waited for the writer)`);
+    say(me, `reads ${view.read(0, 1)[0]}        (poll has waited for the writer)`);
     yield* me.ioctl(fd, lib.DMA_BUF_IOCTL_SYNC, { flags: end | read });
     const buf = me.fds.get(fd);
     yield* display.pageFlip(yield* display.importFramebuffer(buf, SIZE));
@@ -63,7 +64,6 @@ const say = ({ sim, name }: lib.Process, what: string): void =>
 for (const forgotten of [0, 2]) {
   console.log(forgotten === 0 ? 'Correct run' : `\nThe compositor does not close the buffer of frame ${forgotten}`);
   const soc = lib.armSoc();
-  lib.addDmaHeap(soc.sim, soc.cmaHeap);
   const gpu = new lib.Gpu(soc.addDevice({ name: 'gpu0', coherent: false, iommu: true }), lib.videoCore6);
   const params = { mode: lib.reducedBlankingMode(SIZE.width, SIZE.height, 60), strideAlignBytes: 64 };
   const display = new lib.Display(soc.addDevice({ name: 'display0', coherent: false }), params);

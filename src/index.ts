@@ -172,6 +172,7 @@ export {
 export { type DmaRect, dmaSyncRectForCpu, dmaSyncRectForDevice } from './dma-api/dma-sync-rect.ts';
 export type { KernelBuffer, KernelMemory } from './dma-api/kernel-memory.ts';
 export { DMA_MAPPING_ERROR } from './dma-api/mapping-error.ts';
+export type { OwnCache, OwnCacheParams } from './dma-api/own-cache.ts';
 export { hidePages, showPages } from './dma-api/page-peek.ts';
 export { type Extent, type Segment, SgTable } from './dma-api/sg-table.ts';
 export {
@@ -474,6 +475,7 @@ export {
   SYNC_FENCE_INFO,
   SYNC_IOC_FILE_INFO,
   SYNC_IOC_MERGE,
+  SYNC_IOC_SET_DEADLINE,
   type SyncFileMaker,
 } from './uapi/fence-file.ts';
 export {

@@ -217,5 +217,6 @@ function noted(ops: DmaBufOps<FakePriv>, calls: string[]): DmaBufOps<FakePriv> {
       return ops.endCpuAccess?.(buf, dir);
     },
     ...(ops.mmap === undefined ? {} : { mmap: ops.mmap }),
+    ...(ops.vmap === undefined ? {} : { vmap: ops.vmap }),
   };
 }

@@ -100,7 +100,8 @@ export const causeEntries = {
     },
   },
   'missing-barrier': {
-    meaning: 'The bytes wait in the write-combining buffer of the CPU.',
+    meaning:
+      'The bytes wait in the write-combining buffer of the CPU; where hardware is free (`AdversarialChooser`), what was written to uncached memory may wait there as well, as on Arm.',
     right: 'A barrier before the device is told to start.',
     file: 'cause-missing-barrier',
     program: causeMissingBarrier,
@@ -130,7 +131,8 @@ export const causeEntries = {
   'missing-fence': {
     meaning:
       'The device wrote while the CPU had its bracket open, or the other way round: one of them did not wait for the other. A begin waits for fences itself, but only after the exporter has dropped old lines, as Linux does: hardware that fetches in between brings them back.',
-    right: 'Wait for the fence of the other before the access.',
+    right:
+      'Wait for the fence that is named before the access; if it is a fence in the buffer’s reservation, honour that.',
     file: 'device-write-lost',
     program: deviceWriteLost,
     finds: { cause: { by: 'app', call: 'wait for the fence of camera0' } },

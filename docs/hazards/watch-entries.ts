@@ -25,7 +25,7 @@ export const watchEntries = {
     meaning:
       'Somebody read bytes that a device was writing, and nothing orders the two: no fence was waited for, or none was left in the buffer. What is read may be half of the old and half of the new.',
     right:
-      'Leave the job’s fence in the buffer (`submitSynced`, `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`), or pass it on and wait for it.',
+      'Leave the job’s fence in the buffer (`submitSynced`, `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`), or pass it on and wait for it. If the reader was there first (`remedy` says which is likelier, `or` names the other way out), let the job wait for him.',
     file: 'access-read-while-writing',
     program: accessReadWhileWriting,
     finds: {
@@ -75,7 +75,7 @@ export const watchEntries = {
   },
   'dmabuf.unbalanced-sync': {
     meaning:
-      'Begin and end of CPU access do not pair: an END without a START, other directions, or a bracket that is open when the buffer is given up.',
+      'Begin and end of CPU access do not pair, of a process or of a driver: an END without a START, other directions, or a bracket that is open when the buffer is given up or released.',
     right: 'Pair each START with one END, and look at what START returns: after `EINTR` it has to be repeated.',
     file: 'dmabuf-unbalanced-sync',
     program: dmabufUnbalancedSync,

@@ -25,6 +25,8 @@ export interface Accessor {
   readonly object?: string;
   /** How its owner brackets CPU access to a shared buffer. Default: `'call'`, as the kernel does. */
   readonly brackets?: 'ioctl' | 'call';
+  /** Whether its owner was killed: what it wrote and did not hand over is nobody's, and no loss. Default: never. */
+  readonly isKilled?: () => boolean;
 }
 
 /** Some bytes in a row whose values differ from what was written last. */
@@ -195,7 +197,8 @@ export type HazardPolicy = 'throw' | 'record';
  */
 export function describeHazard(facts: HazardFacts): string {
   const [what, ...lines] = 'cause' in facts ? wrongBytesText(facts) : sentences(facts);
-  return [`${facts.hazard}: ${what}`, ...lines, `remedy: ${facts.remedy}`].join('\n  ');
+  const other = 'or' in facts && facts.or !== undefined ? [`or: ${facts.or}`] : [];
+  return [`${facts.hazard}: ${what}`, ...lines, `remedy: ${facts.remedy}`, ...other].join('\n  ');
 }
 
 /** The answers to the five questions, one a line, behind a line that says what happened. */

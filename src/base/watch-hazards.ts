@@ -28,7 +28,10 @@ export interface RaceFacts {
   readonly fence: string;
   /** The work: `"job 'blit'"`, `'frame 7'`. */
   readonly work: string;
+  /** Who has to wait for whom, as it is most likely meant. */
   readonly remedy: string;
+  /** The other way out: the other side waits. Absent when it is none: the two are works, or one task ordered both. */
+  readonly or?: string;
 }
 
 /** A buffer was believed idle although recorded commands that use it have not been submitted. */

@@ -15,7 +15,10 @@
  * 4. Accesses count as they happen, byte by byte: nothing is taken from what a job declares. Whoever is found with one work is reported
  *    once for each kind of conflict, at the second access, when it is done.
  * 5. Cache maintenance, write-backs, bounce copies and clearing are the kernel's and the hardware's: they are no accesses.
- * 6. While nothing is at work, waits or is watched, an access costs one comparison and nothing is kept.
+ * 6. While nothing is at work, waits or is watched, an access costs one comparison and nothing is kept; and of works that are over, only what
+ *    the last ones wrote and whether it was touched since (`past-works.ts`), to tell who of two came too early.
+ * 7. An access that goes on where the last one of the same kind by the same accessor and task ended, or is inside it, at the same instant, is
+ *    told as part of it: with its place in the program.
  *
  * **Inaccuracies.** A CPU's accesses are instants: a bracket is no work. A job that waits inside its body (for a flag in memory, say) counts as
  * at work all the time. Memory is the domain's physical memory, so an access through a bounce buffer is one to the bounce buffer.
@@ -26,7 +29,11 @@ import type { Site } from '../base/site.ts';
 import type { HazardSide, RaceFacts } from '../base/watch-hazards.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import type { Task } from '../sim/task.ts';
+import { CauseHints, type WorkTold } from '../trace/cause-hints.ts';
 import { ByteRanges } from './byte-ranges.ts';
+import { PastWorks } from './past-works.ts';
+
+const NOTHING: readonly never[] = [];
 
 /** What an access does. */
 export type AccessKind = 'read' | 'write';
@@ -56,10 +63,21 @@ interface Touch {
   readonly timeNs: number;
   readonly site: Site | null;
   readonly work: Work | null;
+  /** Who ran. */
+  readonly task: Task<unknown> | null;
+  /** Nobody has touched before what an earlier work had written there. */
+  readonly isDue: boolean;
+}
+
+/** Accesses by what they do; made when the first comes. */
+interface Touches {
+  read: ByteRanges<Touch> | null;
+  write: ByteRanges<Touch> | null;
 }
 
 /** Something that a device does; made by {@link Activity.submit}. */
 export class Work {
+  /** What its device told; not what it waits for. */
   readonly spec: WorkSpec;
   /** Later ones have larger numbers. */
   readonly moment: number;
@@ -72,28 +90,57 @@ export class Work {
   /** @internal */
   state: 'waiting' | 'at work' | 'over' = 'waiting';
   /** @internal Its own accesses, and those of others while it is at work. */
-  readonly own = { read: touches(), write: touches() };
+  readonly own: Touches = { read: null, write: null };
   /** @internal */
-  readonly others = { read: touches(), write: touches() };
-  /** @internal Conflicts that were reported. */
-  readonly reported = new Set<string>();
+  readonly others: Touches = { read: null, write: null };
+  #waits: readonly { readonly signaled: boolean }[];
+  #after: Work | null;
   #signaled = 0;
+  #reported: Set<string> | null = null;
 
   /** @internal Use {@link Activity.submit}. */
   constructor(spec: WorkSpec, moment: number, submitter: { task: Task<unknown> | null; site: Site | null }) {
-    this.spec = spec;
+    const { accessor, name, fence, remedy, waits = NOTHING, after = null, orderedAt = moment } = spec;
+    this.spec = { accessor, name, fence, remedy };
+    this.#waits = waits;
+    this.#after = after;
     this.moment = moment;
-    this.orderedAt = spec.orderedAt ?? moment;
+    this.orderedAt = orderedAt;
     this.task = submitter.task;
     this.site = submitter.site;
   }
 
   /** @internal Whether rule 1 lets it begin. */
   get mayBegin(): boolean {
-    const { after, waits = [] } = this.spec;
-    if (after?.state === 'waiting') return false;
+    if (this.#after?.state === 'waiting') return false;
+    const waits = this.#waits;
     while (waits[this.#signaled]?.signaled === true) this.#signaled++;
     return this.#signaled === waits.length;
+  }
+
+  /** @internal It waits no more. */
+  beAtWork(): void {
+    this.state = 'at work';
+    this.#waits = NOTHING;
+    this.#after = null;
+  }
+
+  /** @internal Forgets all but what reports tell of it: works that overlap would hold each other for ever. */
+  beOver(): void {
+    this.beAtWork();
+    this.state = 'over';
+    for (const touches of [this.own, this.others]) {
+      touches.read = null;
+      touches.write = null;
+    }
+  }
+
+  /** @internal @returns whether `key` is new. */
+  noteReported(key: string): boolean {
+    this.#reported ??= new Set();
+    const isNew = !this.#reported.has(key);
+    this.#reported.add(key);
+    return isNew;
   }
 }
 
@@ -121,11 +168,19 @@ export class Activity {
   readonly #works: Work[] = [];
   readonly #watches: AccessWatch[] = [];
   readonly #current = new Map<Accessor, Work>();
+  readonly #past = new PastWorks();
+  readonly #hints: CauseHints;
   #found: HazardFacts[] = [];
   #moment = 0;
+  /** The last access that was kept, and its bytes (rule 7). */
+  #last: Touch | null = null;
+  #lastStart = 0;
+  #lastEnd = 0;
 
   constructor(sim: Simulator) {
     this.#sim = sim;
+    this.#hints = sim.part(CauseHints);
+    this.#hints.works.push(this);
   }
 
   /** Whether anything waits, is at work or is watched. */
@@ -154,16 +209,18 @@ export class Activity {
   /** The accesses of its device are from now on those of `work`, until another begins or it ends. */
   begin(work: Work | null): void {
     if (work === null || work.state === 'over') return;
-    work.state = 'at work';
+    work.beAtWork();
     this.#current.set(work.spec.accessor, work);
   }
 
   /** It is over: to be called before its fence signals. Does nothing the second time. */
   end(work: Work | null): void {
     if (work === null || work.state === 'over') return;
-    work.state = 'over';
+    this.#past.note(work.spec, work.own.write);
+    work.beOver();
     this.#works.splice(this.#works.indexOf(work), 1);
     if (this.#current.get(work.spec.accessor) === work) this.#current.delete(work.spec.accessor);
+    this.#last = null;
   }
 
   /** From now on `watch` hears of accesses. @returns what ends that. */
@@ -177,23 +234,36 @@ export class Activity {
 
   /** @internal The gate: `accessor` reads or writes [phys, phys + length). */
   access(action: AccessKind, phys: PhysAddr, length: number, accessor: Accessor): void {
-    if (!this.isActive || length === 0) return;
+    if (length === 0) return;
+    const isDue = this.#past.count > 0 && this.#past.touch(phys, phys + length, accessor);
+    if (!this.isActive) return;
     this.checks++;
-    for (const work of this.#works) if (work.state === 'waiting' && work.mayBegin) work.state = 'at work';
+    for (const work of this.#works) if (work.state === 'waiting' && work.mayBegin) work.beAtWork();
     const end = phys + length;
     const own = this.#current.get(accessor) ?? null;
-    this.#tellWatches(action, phys, end, accessor, own);
+    if (this.#watches.length > 0) this.#tellWatches(action, phys, end, accessor, own);
     let touch: Touch | null = null;
     for (const work of this.#works) {
       if (work.state !== 'at work' || work.spec.accessor === accessor) continue;
-      touch ??= this.#touch(action, accessor, own);
+      touch ??= this.#touch(action, accessor, own, phys, end, isDue);
       this.#compare(work, work.own, touch, phys, end);
-      work.others[action].add(phys, end, touch);
+      keep(work.others, touch, phys, end);
     }
     if (own === null) return;
-    touch ??= this.#touch(action, accessor, own);
+    touch ??= this.#touch(action, accessor, own, phys, end, isDue);
     this.#compare(own, own.others, touch, phys, end);
-    own.own[action].add(phys, end, touch);
+    keep(own.own, touch, phys, end);
+  }
+
+  /** @internal */
+  writerOf(accessor: Accessor, phys: number): WorkTold | undefined {
+    const work = this.#works.find(({ spec, own }) => spec.accessor === accessor && own.write?.find(phys, phys + 1));
+    return work?.spec ?? this.#past.writerOf(accessor, phys);
+  }
+
+  /** @internal */
+  isFenceOfWork(fence: string): boolean {
+    return this.#works.some(({ spec }) => spec.fence === fence);
   }
 
   /** @internal An access is done: reports what was found in it. @throws {HazardError} under policy `'throw'`. */
@@ -209,9 +279,23 @@ export class Activity {
     this.#found = [];
   }
 
-  #touch(action: AccessKind, accessor: Accessor, work: Work | null): Touch {
-    const { now: timeNs } = this.#sim;
-    return { accessor, action, timeNs, site: work === null ? this.#sim.site() : work.site, work };
+  #touch(action: AccessKind, accessor: Accessor, work: Work | null, start: number, end: number, isDue: boolean): Touch {
+    const { now: timeNs, currentTask: task } = this.#sim;
+    const last = this.#last;
+    const isLike = last?.accessor === accessor && last.action === action && last.work === work;
+    if (isLike && last.timeNs === timeNs) {
+      if (work !== null) return last;
+      const isSame = last.task === task && last.isDue === isDue;
+      if (isSame && start >= this.#lastStart && start <= this.#lastEnd) {
+        this.#lastEnd = Math.max(this.#lastEnd, end);
+        return last;
+      }
+    }
+    const site = work === null ? this.#sim.site() : work.site;
+    this.#last = { accessor, action, timeNs, site, work, task, isDue };
+    this.#lastStart = start;
+    this.#lastEnd = end;
+    return this.#last;
   }
 
   #tellWatches(kind: AccessKind, start: number, end: number, accessor: Accessor, work: Work | null): void {
@@ -223,9 +307,8 @@ export class Activity {
   }
 
   /** Looks whether `touch` meets one of `earlier`, which are of `work` or of those who came while it was at work. */
-  #compare(work: Work, earlier: Work['own'], touch: Touch, start: number, end: number): void {
-    const found =
-      earlier.write.find(start, end) ?? (touch.action === 'write' ? earlier.read.find(start, end) : undefined);
+  #compare(work: Work, { read, write }: Touches, touch: Touch, start: number, end: number): void {
+    const found = write?.find(start, end) ?? (touch.action === 'write' ? read?.find(start, end) : undefined);
     if (found === undefined) return;
     const first = found.note;
     const bytes = { start: Math.max(start, found.start), end: Math.min(end, found.end) };
@@ -233,18 +316,22 @@ export class Activity {
     const other = work === touch.work ? first.work : touch.work;
     const blamed = other !== null && other.moment < work.moment ? other : work;
     const pair = [first, touch].map(({ accessor }) => accessor.name);
-    const facts = raceFacts(blamed, first, touch, bytes);
+    const facts = raceFacts(blamed, first, touch, bytes, this.#hints);
     const key = `${facts.hazard} ${pair.sort().join(' ')}`;
-    if (blamed.reported.has(key)) return;
-    blamed.reported.add(key);
-    this.#found.push(facts);
+    if (blamed.noteReported(key)) this.#found.push(facts);
   }
 }
 
 /** @param work - the one whose end was not waited for; it made one of the two accesses. */
-function raceFacts(work: Work, first: Touch, second: Touch, bytes: { start: number; end: number }): RaceFacts {
+function raceFacts(
+  work: Work,
+  first: Touch,
+  second: Touch,
+  bytes: { readonly start: number; readonly end: number },
+  hints: CauseHints,
+): RaceFacts {
   const [mine, other] = first.work === work ? [first, second] : [second, first];
-  const { name, fence, remedy } = work.spec;
+  const { name, fence } = work.spec;
   return {
     hazard: hazardOf(mine.action, other.action),
     phys: bytes.start,
@@ -253,8 +340,25 @@ function raceFacts(work: Work, first: Touch, second: Touch, bytes: { start: numb
     second: sideOf(second),
     fence,
     work: name,
-    remedy: `${other.accessor.name}: ${remedy} before ${other.action === 'read' ? 'reading' : 'writing'}`,
+    ...waysOut(work, mine, other, hints),
   };
+}
+
+/**
+ * Who has to wait for whom: the other one for the work, or the work for him. The work came too early if the other one reads for the first
+ * time what an earlier work wrote, or has promised by a fence in the buffer's reservation to write. The task that ordered the work knows of
+ * it, so there its own accesses have to wait.
+ */
+function waysOut(work: Work, mine: Touch, other: Touch, hints: CauseHints): Pick<RaceFacts, 'remedy' | 'or'> {
+  const { name, remedy, accessor } = work.spec;
+  const waits = `${other.accessor.name}: ${remedy} before ${other.action === 'read' ? 'reading' : 'writing'}`;
+  if (other.work !== null || other.task === work.task) return { remedy: waits };
+  const promise = other.action === 'write' ? hints.promiseOn(other.accessor.object ?? '') : '';
+  const until = promise === '' ? '' : `, which is fence ${promise}`;
+  const done = other.action === 'read' ? 'read' : 'written';
+  const delays = `${accessor.name}: let ${name} wait until ${other.accessor.name} has ${done}${until}`;
+  const isEarly = other.action === 'read' ? other.isDue && mine.action === 'write' : promise !== '';
+  return isEarly ? { remedy: delays, or: waits } : { remedy: waits, or: delays };
 }
 
 function hazardOf(working: AccessKind, other: AccessKind): RaceFacts['hazard'] {
@@ -267,6 +371,12 @@ function sideOf({ accessor, action, timeNs, site }: Touch): HazardSide {
   return { who: accessor.name, via: accessor.via, action, timeNs, ...(text === '' ? {} : { site: text }) };
 }
 
-function touches(): ByteRanges<Touch> {
-  return new ByteRanges((older, newer) => older.accessor === newer.accessor && older.work === newer.work);
+function keep(touches: Touches, touch: Touch, start: number, end: number): void {
+  const ranges = touches[touch.action] ?? new ByteRanges<Touch>(isOneOrigin);
+  touches[touch.action] = ranges;
+  ranges.add(start, end, touch);
+}
+
+function isOneOrigin(older: Touch, newer: Touch): boolean {
+  return older.accessor === newer.accessor && older.work === newer.work;
 }

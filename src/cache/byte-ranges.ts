@@ -22,10 +22,22 @@ export class ByteRanges<T> {
     return this.#ranges.length;
   }
 
+  /** From the first byte to behind the last one; `undefined`: there is none. */
+  get bounds(): { readonly start: number; readonly end: number } | undefined {
+    const [first] = this.#ranges;
+    return first === undefined ? undefined : { start: first.start, end: (this.#ranges.at(-1) ?? first).end };
+  }
+
   /** Notes bytes [start, end); what was noted for them before is forgotten. */
   add(start: number, end: number, note: T): void {
     const ranges = this.#ranges;
     const from = this.#firstEndingAfter(start - 1);
+    const first = ranges[from];
+    if (first === undefined) {
+      ranges.push({ start, end, note });
+      return;
+    }
+    if (first.note === note && first.start <= start && first.end >= end) return;
     let until = from;
     let low = start;
     let high = end;

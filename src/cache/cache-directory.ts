@@ -35,12 +35,15 @@ export class CacheDirectory {
   readonly #ages: Float64Array;
   readonly #dirty: Uint8Array;
   readonly #pages: CachedPages;
+  /** The bits of a line number that tell its set; -1 if the sets are no power of two. */
+  readonly #setMask: number;
   #clock = 0;
 
   constructor(shape: DirectoryShape, policy: Replacement | undefined) {
     this.sets = shape.sets;
     this.ways = shape.ways;
     this.lineBytes = shape.lineBytes;
+    this.#setMask = Number.isInteger(Math.log2(shape.sets)) ? shape.sets - 1 : -1;
     const slots = shape.sets * shape.ways;
     this.#policy = policy;
     this.#pages = new CachedPages(shape.lineBytes);
@@ -58,7 +61,7 @@ export class CacheDirectory {
     return -1;
   }
 
-  /** The slot that holds `line`, which counts as used, or -1. */
+  /** The slot that holds `line`, which counts as used; if none does, -1 - the first slot of its set. */
   use(line: number): number {
     const tags = this.#tags;
     const base = this.#setBase(line);
@@ -70,13 +73,12 @@ export class CacheDirectory {
       if (this.#policy !== undefined) this.#policy.used(slot, base / this.ways, slot - base);
       return slot;
     }
-    return -1;
+    return -1 - base;
   }
 
-  /** The slot that `line`, which is not held, is to have: an empty one, or one whose line has to leave first. */
-  slotFor(line: number): number {
+  /** The slot that a line is to have in the set from `base` on, which does not hold it: an empty one, or one whose line has to leave first. */
+  slotIn(base: number): number {
     const ages = this.#ages;
-    const base = this.#setBase(line);
     const end = base + this.ways;
     let victim = base;
     let oldest = ages[base] as number;
@@ -86,21 +88,17 @@ export class CacheDirectory {
       oldest = age;
       victim = slot;
     }
-    if (oldest === 0) return victim;
-    const way = this.chooseVictim === undefined ? -1 : this.chooseVictim(this.ways);
-    if (way >= 0) return base + way;
-    return this.#policy === undefined ? victim : base + this.#policy.victim(base, base / this.ways);
+    return oldest === 0 || this.#isPlain ? victim : this.#chosen(base, victim);
   }
 
-  /** `line` comes into `slot`, which is empty. */
+  /** `line` comes into `slot`, whose line, if any, is clean and leaves. */
   put(slot: number, line: number): void {
+    const was = this.lineAt(slot);
+    if (was < 0) this.validLines++;
+    else this.#pages.count(was, -1);
     this.#tags[slot] = line + 1;
     this.#ages[slot] = ++this.#clock;
-    if (this.#policy !== undefined) {
-      const set = (slot / this.ways) | 0;
-      this.#policy.filled(slot, set, slot - set * this.ways);
-    }
-    this.validLines++;
+    if (this.#policy !== undefined) this.#filled(this.#policy, slot);
     this.#pages.count(line, 1);
   }
 
@@ -111,11 +109,6 @@ export class CacheDirectory {
     this.#tags[slot] = 0;
     this.#ages[slot] = 0;
     this.validLines--;
-  }
-
-  /** Whether `slot` holds a line. */
-  isHeld(slot: number): boolean {
-    return this.#tags[slot] !== 0;
   }
 
   isDirty(slot: number): boolean {
@@ -175,7 +168,26 @@ export class CacheDirectory {
     return count;
   }
 
+  /** Whether the one that was used longest ago makes room. */
+  get #isPlain(): boolean {
+    return this.#policy === undefined && this.chooseVictim === undefined;
+  }
+
+  /** The slot of the set from `base` on that is to make room, the set being full. */
+  #chosen(base: number, oldest: number): number {
+    const way = this.chooseVictim === undefined ? -1 : this.chooseVictim(this.ways);
+    if (way >= 0) return base + way;
+    return this.#policy === undefined ? oldest : base + this.#policy.victim(base, base / this.ways);
+  }
+
+  #filled(policy: Replacement, slot: number): void {
+    const set = (slot / this.ways) | 0;
+    policy.filled(slot, set, slot - set * this.ways);
+  }
+
+  /** First slot of the set of `line`. `&` takes the low bits of any whole number, also of one beyond 32 bits. */
   #setBase(line: number): number {
-    return (line - Math.floor(line / this.sets) * this.sets) * this.ways;
+    const mask = this.#setMask;
+    return (mask >= 0 ? line & mask : line - Math.floor(line / this.sets) * this.sets) * this.ways;
   }
 }

@@ -11,15 +11,18 @@ const PLACES = 16384;
 export class CachedPages {
   /** Lines in a page. */
   readonly linesPerPage: number;
+  /** Exact, as both are powers of two. */
+  readonly #pagesPerLine: number;
   readonly #counts = new Uint32Array(PLACES);
 
   constructor(lineBytes: number) {
     this.linesPerPage = PAGE_SIZE / lineBytes;
+    this.#pagesPerLine = lineBytes / PAGE_SIZE;
   }
 
   /** `line` came into the cache (1) or left it (-1). */
   count(line: number, change: 1 | -1): void {
-    const place = Math.floor(line / this.linesPerPage) % PLACES;
+    const place = (line * this.#pagesPerLine) & (PLACES - 1);
     this.#counts[place] = (this.#counts[place] as number) + change;
   }
 

@@ -37,6 +37,7 @@ import {
   type Meeting,
   mixedAttributes,
   noFence,
+  promised,
   wasHandedToCpu,
 } from './missing-calls.ts';
 import type { WriteCall } from './write-log.ts';
@@ -104,9 +105,9 @@ export class CauseFinder {
   }
 
   #at(phys: number, isBounce: boolean): Handovers {
-    if (isBounce) return new Handovers(this.#books, phys, phys + 1);
+    if (isBounce) return new Handovers(this.#books, phys, phys + 1, phys);
     const start = alignDown(phys, this.#lineBytes);
-    return new Handovers(this.#books, start, start + this.#lineBytes);
+    return new Handovers(this.#books, start, start + this.#lineBytes, phys);
   }
 
   #whyOld(read: OldRead, writer: WriteCall): Found {
@@ -123,8 +124,10 @@ export class CauseFinder {
     if (writer.accessor.kind === 'cpu' && reader.kind === 'cpu' && (newestIn !== 'write buffer' || fromCache)) {
       return mixedAttributes(writer);
     }
-    if (newestIn === 'write buffer') return barrier(at, writer);
+    if (newestIn === 'write buffer') return barrier(at, writer, reader, window);
     if (reader.kind === 'cpu') return forCpu(at, writer, forReader);
+    const promise = promised(at, forReader);
+    if (promise !== undefined) return promise;
     if (newestIn !== 'memory') return forDevice(at, writer, forReader);
     if (holder === undefined) return deviceInvalidate(at, reader);
     return forDevice(at, holder, { ...forReader, window: { from: holder.seq, to: writer.seq } });
@@ -183,7 +186,7 @@ function whyOverwritten(at: Handovers, loss: Loss, writer: WriteCall, older: Wri
     return inOrder(forCpu(at, writer, { who, side: older.side, window, access: 'both', isBounce: false }));
   }
   const late = lateHandover(at, writer, older);
-  if (late !== undefined) return inOrder(noFence(older.accessor, writer, late, writer.side));
+  if (late !== undefined) return inOrder(noFence(at, older.accessor, writer, late, writer.side));
   const window: Window = { from: older.seq, to: writer.seq };
   const who = writer.accessor;
   const found = forDevice(at, older, { who, side: writer.side, window, access: 'write', isBounce: false });

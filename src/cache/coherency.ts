@@ -20,7 +20,7 @@
  * 5. An access is checked as a whole before it begins. What the shadow finds is reported when it is done: state has
  *    changed, `out` is filled, the cost is charged, and only then does policy `'throw'` throw.
  * 6. What hardware may do of its own accord it does at the beginning of an access, if the simulator's chooser decides about it
- *    (`free-hardware.ts`); what is then found belongs to that access.
+ *    (`free-hardware.ts`); what is then found belongs to that access. Uncached writes then linger in the buffers too (`cpu-port.ts`).
  *
  * Inaccuracies: one cache level for all CPUs of the domain; the shadow knows the copies of this domain only, so let one domain own a memory;
  * a remap window is resolved before the cache, so a window and the memory behind it share lines; x86 would snoop its cache on uncached accesses.
@@ -202,7 +202,7 @@ export class CoherencyDomain {
     checkSource(this.memory, 'cpuWrite', phys, src, srcOffset, length);
     if (attribute === 'device') checkDeviceAccess('cpuWrite', phys, length);
     this.#bracket.begin(accessor, phys, length, attribute === 'cached');
-    this.#shadow?.beginWrite();
+    this.#shadow?.beginWrite(phys, length);
     for (let done = 0, step = 0; done < length; done += step) {
       step = contiguousRun(this.memory, phys + done, length - done);
       const at = this.memory.resolve((phys + done) as PhysAddr);
@@ -243,7 +243,7 @@ export class CoherencyDomain {
     checkSource(this.memory, 'deviceWrite', phys, src, srcOffset, length);
     this.#bracket.begin(port.accessor, phys, length, false);
     const looks = looksOf(port.snoops, port.seesSystemCache);
-    this.#shadow?.beginWrite();
+    this.#shadow?.beginWrite(phys, length);
     for (let done = 0, step = 0; done < length; done += step) {
       step = contiguousRun(this.memory, phys + done, length - done);
       const at = this.memory.resolve((phys + done) as PhysAddr);
@@ -358,7 +358,7 @@ export class CoherencyDomain {
   zero(phys: PhysAddr, length: number, accessor: Accessor): void {
     checkRange(this.memory, 'zero', phys, null, 0, length);
     this.#bracket.begin(accessor, phys, length, true);
-    this.#shadow?.beginWrite();
+    this.#shadow?.beginWrite(phys, length);
     this.#kernel.zero(phys, length);
     this.#bracket.leave();
   }
@@ -371,7 +371,7 @@ export class CoherencyDomain {
     this.#kernel.checkCopy(dst, src, length);
     this.#bracket.begin(accessor, src, length, true);
     this.mapCached(dst, length);
-    this.#shadow?.beginWrite();
+    this.#shadow?.beginWrite(dst, length);
     this.#kernel.copy(dst, src, length);
     this.#bracket.leave();
   }

@@ -258,11 +258,12 @@ export class CpuCache {
       return held;
     }
     counters.misses++;
-    const slot = directory.slotFor(line);
-    if (directory.isHeld(slot)) {
+    const slot = directory.slotIn(-1 - held);
+    const victim = directory.lineAt(slot);
+    if (victim >= 0) {
       if (directory.isDirty(slot)) this.#writeBack(slot);
-      this.#drop(slot);
-      this.counters.evictions++;
+      this.observer?.dropping(slot, victim);
+      counters.evictions++;
     }
     directory.put(slot, line);
     if (fill) this.#fill(slot, line);
@@ -372,11 +373,6 @@ export class CpuCache {
     for (let i = 0; i < count; i++) dst[dstWord + i] = src[srcWord + i] as number;
   }
 
-  #drop(slot: number): void {
-    this.observer?.dropping(slot, this.directory.lineAt(slot));
-    this.directory.clear(slot);
-  }
-
   #maintain(phys: PhysAddr, length: number, writeBack: boolean, drop: boolean): number {
     if (length === 0) return 0;
     const { directory } = this;
@@ -391,7 +387,8 @@ export class CpuCache {
           this.counters.cleaned++;
         }
         if (!drop) continue;
-        this.#drop(slot);
+        this.observer?.dropping(slot, directory.lineAt(slot));
+        directory.clear(slot);
         this.counters.invalidated++;
       }
     }

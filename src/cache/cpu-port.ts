@@ -14,12 +14,15 @@ import type { Shadow } from './shadow.ts';
  *
  * - `'cached'` through the cache.
  * - `'write-combined'` writes are gathered in the write-combining buffer of the CPU, reads go straight.
- * - `'uncached'` one by one, after all that waits in the CPU's buffer (x86 UC; Arm Normal non-cacheable without gathering).
+ * - `'uncached'` one by one, after all that waits in the CPU's buffer (x86 UC; Arm Normal non-cacheable on a good day). Where hardware is free
+ *   (`sim.hardwareIsFree`) it is Arm Normal non-cacheable on a bad day: writes may linger and gather in the CPU's buffer, as write-combined
+ *   ones do, so a device sees them for certain only behind a barrier; uncached reads, of any CPU, see them.
  * - `'device'` one by one in program order, as registers want it: nothing is gathered or reordered, and the write-combining buffer is *not*
  *   drained: a write to a doorbell overtakes the data it announces, unless a barrier is between them. Accesses must be
  *   aligned (Arm Device-nGnRE).
  *
- * @see Arm DDI 0487 B2.7 "Memory types and attributes"; Intel SDM volume 3, 12.3; Linux 6.1 `Documentation/driver-api/device-io.rst`
+ * @see Arm DDI 0487 B2.7 "Memory types and attributes"; Intel SDM volume 3, 12.3; Linux 6.1 `Documentation/driver-api/device-io.rst`;
+ *   `Documentation/core-api/dma-api.rst` dma_alloc_coherent: the processor's write buffers may have to be flushed before a device is told
  */
 export type MemoryAttribute = 'cached' | 'write-combined' | 'uncached' | 'device';
 
@@ -71,6 +74,8 @@ export class CpuPort {
   write(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number, attribute: MemoryAttribute): void {
     if (attribute === 'cached') this.writeCached(phys, src, srcOffset, length);
     else if (attribute === 'write-combined') this.#writeCombined(phys, src, srcOffset, length);
+    else if (attribute === 'uncached' && this.#copies.buffers.gatherUncached)
+      this.#linger(phys, src, srcOffset, length);
     else this.#writePast(phys, src, srcOffset, length, attribute);
   }
 
@@ -98,8 +103,10 @@ export class CpuPort {
     length: number,
     attribute: MemoryAttribute,
   ): void {
-    if (attribute === 'uncached') this.#copies.buffers.mine?.drainAll();
-    else if (attribute === 'write-combined') this.#copies.buffers.mine?.drainRange(phys, length);
+    const { buffers } = this.#copies;
+    if (attribute === 'uncached' && buffers.gatherUncached) buffers.drainRange(phys, length);
+    else if (attribute === 'uncached') buffers.mine?.drainAll();
+    else if (attribute === 'write-combined') buffers.mine?.drainRange(phys, length);
     readPast(this.#copies, this.#shadow, phys, out, outOffset, length, this.#past);
     this.#chargeAccesses(phys, length);
   }
@@ -116,14 +123,27 @@ export class CpuPort {
     this.#chargeAccesses(phys, length);
   }
 
-  /** All but the last lines of a long write end in memory whatever happens, so they go there at once. */
   #writeCombined(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number): void {
+    const { cache } = this.#copies;
+    this.debtNs += (cache.lineOf(phys + length - 1) - cache.lineOf(phys) + 1) * this.#costs.wcLineNs;
+    this.#gather(phys, src, srcOffset, length);
+  }
+
+  /** An uncached write that stays in the buffer, behind what other CPUs wrote there. Costs what it does elsewhere. */
+  #linger(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number): void {
+    const { buffers } = this.#copies;
+    for (const buffer of buffers.all) if (buffer !== buffers.mine) buffer.drainRange(phys, length);
+    this.#gather(phys, src, srcOffset, length);
+    this.#chargeAccesses(phys, length);
+  }
+
+  /** All but the last lines of a long write end in memory whatever happens, so they go there at once. */
+  #gather(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number): void {
     const { cache, buffers } = this.#copies;
     const buffer = buffers.take();
     const last = cache.lineOf(phys + length - 1);
     const lines = last - cache.lineOf(phys) + 1;
     const keep = buffer.entries;
-    this.debtNs += lines * this.#costs.wcLineNs;
     let direct = 0;
     if (lines > 3 * keep + 4) {
       direct = (last + 1 - keep) * cache.lineBytes - phys;

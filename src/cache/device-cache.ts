@@ -112,6 +112,11 @@ export class DeviceCache {
     this.#lines.write(phys, src, srcOffset, length);
   }
 
+  /** @internal Puts what it holds of contiguous real memory over `out`. No effect. */
+  overlay(phys: PhysAddr, out: Uint8Array, outOffset: number, length: number): void {
+    this.#lines.overlay(phys, out, outOffset, length);
+  }
+
   #all(act: (cache: CpuCache) => void): DeviceCacheCounts {
     const { cleaned, invalidated } = this.#lines.counters;
     this.#bracket.begin(this.#accessor, START, 0, false);

@@ -25,7 +25,7 @@ export interface StaleLine {
   /** Version of that write, if it is known. */
   readonly holderVersion?: number;
   /** The first wrong bytes, if memory holds bytes. */
-  readonly values?: WrongBytes;
+  readonly values?: WrongBytes | undefined;
   /** Whether the copy that was read is a line of a CPU's cache. Default: no. */
   readonly fromCache?: boolean;
   /** The byte of the original, when a bounce buffer was read that has an older copy of it. */
@@ -93,6 +93,7 @@ export class Findings {
   }
 
   noteStale(line: StaleLine): void {
+    if (line.newestIn === 'lost' && this.#isNobodys(line.version)) return;
     if (this.#stale === undefined || line.phys < this.#stale.phys) this.#stale = line;
     this.#staleLines.add(line.phys);
     this.#wrongBytes += line.wrongBytes;
@@ -100,6 +101,7 @@ export class Findings {
 
   /** One call for each kind of writer whose bytes the line lost. */
   noteLost(line: LostLine): void {
+    if (this.#isNobodys(line.version)) return;
     const hazard = line.outside === true ? 'cache.neighbour-destroyed' : this.lossOf(line.version, line.action);
     const tally = this.#lost.get(hazard);
     if (tally === undefined) {
@@ -116,13 +118,17 @@ export class Findings {
     return kind === 'cpu' ? 'cpu-write.lost' : 'device-write.lost';
   }
 
+  /** Whether who made write call `version` was killed. */
+  #isNobodys(version: number): boolean {
+    return this.#log.writer(version)?.isKilled?.() === true;
+  }
+
   /** The reports, losses first, and forgets them. */
   take(now: Nanos): HazardFacts[] {
     const facts: HazardFacts[] = [];
     const site = this.#source === null ? '' : placeOf(this.#source, now);
-    const place = site === '' ? {} : { site };
-    for (const [hazard, tally] of this.#lost) facts.push(this.#lostFacts(hazard, tally, { timeNs: now, ...place }));
-    if (this.#stale !== undefined) facts.push(this.#staleFacts(this.#stale, { timeNs: now, ...place }));
+    for (const [hazard, tally] of this.#lost) facts.push(this.#lostFacts(hazard, tally, now, site));
+    if (this.#stale !== undefined) facts.push(this.#staleFacts(this.#stale, now, site));
     this.clear();
     return facts;
   }
@@ -134,10 +140,11 @@ export class Findings {
     this.#lost.clear();
   }
 
-  #staleFacts(first: StaleLine, when: Pick<HazardSide, 'timeNs' | 'site'>): StaleReadFacts {
+  #staleFacts(first: StaleLine, now: Nanos, site: string): StaleReadFacts {
     const { reader, holder, newestIn, version, values, original } = first;
     const writer = this.#log.call(version);
-    const side: HazardSide = { who: reader.name, via: reader.via, action: 'read', ...when };
+    const wrote = writer?.side ?? this.#log.side(version);
+    const side = sideOf(reader, 'read', now, site);
     const byReader = newestIn === 'memory';
     const calls = byReader
       ? [holder?.afterWrite, reader.beforeRead, writer?.accessor.afterWrite]
@@ -146,12 +153,16 @@ export class Findings {
       newestIn === 'lost' && original === undefined
         ? (this.#lossCauses.get(version) ?? null)
         : (this.#finder?.ofRead({
-            ...{ newestIn, reader, side, writer, fromCache: first.fromCache ?? false },
+            newestIn,
+            reader,
+            side,
+            writer,
+            fromCache: first.fromCache ?? false,
             phys: original ?? this.originalOf(values?.phys ?? first.phys),
             holder: this.#log.call(first.holderVersion ?? 0),
             isBounce: original !== undefined,
           }) ?? null);
-    const cause = found ?? unknownCause(firstCall(calls), this.#log.side(version), side);
+    const cause = found ?? unknownCause(firstCall(calls), wrote, side);
     return {
       hazard: reader.kind === 'cpu' ? 'cpu-read.stale' : 'device-read.stale',
       phys: first.phys,
@@ -160,25 +171,17 @@ export class Findings {
       newestIn,
       ...(values === undefined ? {} : { values }),
       reader: side,
-      writer: this.#log.side(version),
+      writer: wrote,
       cause,
       remedy: remedyFor(cause, [reader.beforeRead, writer?.accessor.afterWrite], first.phys),
     };
   }
 
-  #lostFacts(
-    hazard: LostWriteFacts['hazard'],
-    tally: LostTally,
-    when: Pick<HazardSide, 'timeNs' | 'site'>,
-  ): LostWriteFacts {
+  #lostFacts(hazard: LostWriteFacts['hazard'], tally: LostTally, now: Nanos, site: string): LostWriteFacts {
     const { phys, version, destroyer, action, values, original } = tally.first;
     const writer = this.#log.call(version);
-    const side: HazardSide = {
-      who: destroyer?.name ?? 'unknown (log full)',
-      via: destroyer?.via ?? 'unknown',
-      action,
-      ...when,
-    };
+    const wrote = writer?.side ?? this.#log.side(version);
+    const side = sideOf(destroyer ?? { name: 'unknown (log full)', via: 'unknown' }, action, now, site);
     const pair = [writer?.accessor, destroyer];
     const culprits = action === 'invalidate' ? pair : [destroyer, writer?.accessor];
     const calls = culprits.map((accessor) => accessor?.afterWrite);
@@ -188,7 +191,7 @@ export class Findings {
       phys: original ?? this.originalOf(values?.phys ?? phys),
       isBounce: original !== undefined,
     });
-    const cause = found ?? unknownCause(firstCall(calls), this.#log.side(version), side);
+    const cause = found ?? unknownCause(firstCall(calls), wrote, side);
     this.#keepCause(version, cause);
     return {
       hazard,
@@ -196,7 +199,7 @@ export class Findings {
       lostLines: tally.lines.size,
       ...(values === undefined ? {} : { values }),
       destroyer: side,
-      writer: this.#log.side(version),
+      writer: wrote,
       cause,
       remedy: remedyFor(cause, calls, phys),
     };
@@ -210,6 +213,15 @@ export class Findings {
       this.#lossCauses.delete(oldest);
     }
   }
+}
+
+function sideOf(
+  { name: who, via }: Pick<Accessor, 'name' | 'via'>,
+  action: HazardSide['action'],
+  timeNs: Nanos,
+  site: string,
+): HazardSide {
+  return site === '' ? { who, via, action, timeNs } : { who, via, action, timeNs, site };
 }
 
 /** The place of the present call; of one that waited on its way here, that of the youngest call of this instant that is noted. */

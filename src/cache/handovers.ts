@@ -1,5 +1,6 @@
 /** What the books of a machine tell of a few bytes: which calls handed them over, whose mappings show them, which brackets were open. */
 import type { AddressBook, AddressMapping, AddressPieces } from '../trace/address-book.ts';
+import { CauseHints } from '../trace/cause-hints.ts';
 import type { SyncLog, SyncRecord } from '../trace/sync-log.ts';
 import { accessOf, functionOf } from './call-names.ts';
 
@@ -7,6 +8,8 @@ import { accessOf, functionOf } from './call-names.ts';
 export interface Books {
   readonly syncs: SyncLog;
   readonly addresses: AddressBook;
+  /** As `Simulator.part`. */
+  part<T extends object>(Part: new () => T): T;
 }
 
 /** A device's mapping that is alive. */
@@ -38,12 +41,22 @@ export class Handovers {
   /** Youngest first. */
   readonly #records: readonly SyncRecord[];
   readonly #addresses: AddressBook;
+  readonly #byte: number;
+  readonly hints: CauseHints;
 
-  constructor({ syncs, addresses }: Books, start: number, end: number) {
+  constructor(books: Books, start: number, end: number, byte: number) {
+    const { syncs, addresses } = books;
+    this.hints = books.part(CauseHints);
+    this.#byte = byte;
     this.start = start;
     this.end = end;
     this.#records = [...syncs.youngestFirst()];
     this.#addresses = addresses;
+  }
+
+  /** The byte in question; one of its line, when that is all that is known. */
+  get byte(): number {
+    return this.#byte;
   }
 
   /** The number of the youngest call. */
@@ -133,6 +146,14 @@ export class Handovers {
   usesBrackets(object: string, who: string, seq: number): boolean {
     const isBracket = (record: SyncRecord): boolean => record.phys === null && record.object === object;
     return this.#youngest({ from: 0, to: seq }, (record) => isBracket(record) && record.by === who) !== undefined;
+  }
+
+  /** Whether `who` begins all his brackets of `object` for reading and writing, of which there are some: a habit. */
+  bracketsBothWays(object: string, who: string): boolean {
+    const isBegin = ({ op, by, object: of }: SyncRecord): boolean =>
+      op === 'begin-cpu-access' && by === who && of === object;
+    const begun = this.#records.filter(isBegin);
+    return begun.length > 1 && begun.every(({ dir }) => dir === 'bidirectional');
   }
 
   /** The bracket of `object` that is open after call `seq`: that of `who`, or else of anybody. */

@@ -4,6 +4,8 @@
  * Sparse: chunks of {@link LINES_PER_CHUNK} lines, made by the first write. A chunk has no second array until memory
  * falls behind in it, and counts the lines that are behind, so that a program without such lines pays nothing.
  * A line whose bytes have different versions is marked {@link SPLIT} and kept in `split-lines.ts`; it counts as behind.
+ * A chunk that one call wrote whole keeps that one version, and has its array written when somebody asks for a line of it: a film
+ * whose pictures only devices touch never does.
  */
 import { VERSION_LIMIT } from './write-log.ts';
 
@@ -18,7 +20,7 @@ export class VersionChunk {
   readonly key: number;
   /** Number of its first line. */
   readonly first: number;
-  /** Newest version of each line, or {@link SPLIT}. */
+  /** Newest version of each line, or {@link SPLIT}. Without meaning after {@link fillAll} until {@link spread}. */
   readonly newest = new Uint32Array(LINES_PER_CHUNK);
   /** Lines whose memory is not known to be the newest. */
   behind = 0;
@@ -27,6 +29,8 @@ export class VersionChunk {
   /** What memory holds, as far as {@link #apart}; else memory holds the newest of every line and this has no meaning. */
   #memory: Uint32Array | undefined;
   #apart = false;
+  /** The version of all lines, still to be written into `newest`; -1: `newest` is written. */
+  #even = -1;
 
   constructor(key: number) {
     this.key = key;
@@ -69,6 +73,25 @@ export class VersionChunk {
     this.newest.fill(version, from, to);
   }
 
+  /** Sets both versions of all lines to `version`; to be followed by {@link spread} before anything but {@link newestAt}. None may be split. */
+  fillAll(version: number): void {
+    this.#even = version;
+    this.#apart = false;
+    this.behind = 0;
+  }
+
+  /** Writes the arrays, if they are not. */
+  spread(): void {
+    if (this.#even < 0) return;
+    this.newest.fill(this.#even);
+    this.#even = -1;
+  }
+
+  /** The newest version of the line at `index`, or {@link SPLIT}; at any time. */
+  newestAt(index: number): number {
+    return this.#even < 0 ? (this.newest[index] as number) : this.#even;
+  }
+
   /** From now on memory's versions are kept apart from the newest ones. */
   #part(): void {
     this.#apart = true;
@@ -83,8 +106,8 @@ const RECENT = 16;
 /** The versions of every line of memory. @internal */
 export class LineVersions {
   readonly #chunks = new Map<number, VersionChunk>();
-  /** Direct mapped by chunk number. */
-  readonly #recent: VersionChunk[] = [];
+  /** Direct mapped by chunk number; all of them are spread. */
+  readonly #recent: (VersionChunk | undefined)[] = [];
 
   /** Host bytes of all chunks. */
   get hostBytes(): number {
@@ -93,22 +116,39 @@ export class LineVersions {
     return bytes;
   }
 
-  /** The chunk that `line` lies in, made if there is none. */
+  /** The chunk that `line` lies in, made if there is none, and spread. */
   chunkOf(line: number): VersionChunk {
     const key = Math.floor(line / LINES_PER_CHUNK);
     const place = key - Math.floor(key / RECENT) * RECENT;
     const recent = this.#recent[place];
     if (recent !== undefined && recent.key === key) return recent;
+    const chunk = this.#get(key);
+    chunk.spread();
+    this.#recent[place] = chunk;
+    return chunk;
+  }
+
+  /** The chunk that begins with `line`, made if there is none, to be filled whole. */
+  wholeChunk(line: number): VersionChunk {
+    const key = line / LINES_PER_CHUNK;
+    const place = key - Math.floor(key / RECENT) * RECENT;
+    if (this.#recent[place]?.key === key) this.#recent[place] = undefined;
+    return this.#get(key);
+  }
+
+  #get(key: number): VersionChunk {
     let chunk = this.#chunks.get(key);
     if (chunk === undefined) {
       chunk = new VersionChunk(key);
       this.#chunks.set(key, chunk);
     }
-    this.#recent[place] = chunk;
     return chunk;
   }
 
-  /** The chunk that `line` lies in, if a write made one: without it, nothing there was ever written. */
+  /**
+   * The chunk that `line` lies in, if a write made one: without it, nothing there was ever written. It may not be spread: then no line of it is
+   * behind.
+   */
   existing(line: number): VersionChunk | undefined {
     return this.#chunks.get(Math.floor(line / LINES_PER_CHUNK));
   }

@@ -24,7 +24,9 @@ export function peekAt(
     const at = memory.resolve((phys + done) as PhysAddr);
     if (attribute === 'cached' || pastSeesSystem) system?.overlay(at, out, outOffset + done, step);
     if (attribute === 'cached') cache.overlay(at, out, outOffset + done, step);
-    else if (attribute !== 'device') buffers.mine?.overlay(at, out, outOffset + done, step);
+    else if (attribute === 'uncached' && buffers.gatherUncached) {
+      for (const buffer of buffers.all) buffer.overlay(at, out, outOffset + done, step);
+    } else if (attribute !== 'device') buffers.mine?.overlay(at, out, outOffset + done, step);
   }
 }
 

@@ -37,7 +37,8 @@ export function forCpu(at: Handovers, writer: WriteCall, meeting: Meeting): Foun
 }
 
 function forCpuByBracket(at: Handovers, writer: WriteCall, meeting: Meeting, object: string): Found {
-  const { who, window, access, isBounce } = meeting;
+  const { who, window, isBounce } = meeting;
+  const access = meeting.access === 'read' && at.bracketsBothWays(object, who.name) ? 'both' : meeting.access;
   const call = bracketCall(who, 'begin', access);
   const found = { call, object, by: who.name };
   const begun = at.bracket(window, 'begin-cpu-access', object);
@@ -48,14 +49,19 @@ function forCpuByBracket(at: Handovers, writer: WriteCall, meeting: Meeting, obj
     const passedOn = at.inside(begun.seq, isPassedOn);
     if (passedOn !== undefined && !isBounce) return deviceFlush(at, writer);
     const isPart = functionOf(begun.call).endsWith('Partial');
-    if (isPart) return { ...found, code: 'range-too-small', instead: begun };
+    const isOver = isPart && at.openBracket(object, who.name, window.to) === undefined;
+    if (isOver) return { ...found, code: isBounce ? 'bounce-without-sync' : 'missing-begin-cpu-access' };
+    if (isPart) {
+      const wanted = accessOf(begun.dir).writes ? bracketCall(who, 'begin', 'both') : call;
+      return { ...found, code: 'range-too-small', call: wanted, instead: begun };
+    }
     const sync = at.mappingOf(writer.accessor.name, window.from);
     const exporters =
       sync === undefined ? `dmaSyncSgtableForCpu(${writer.accessor.name}, from-device)` : syncText(sync, 'for-cpu');
     return { call: exporters, object, by: `exporter of ${object}`, code: 'exporter-does-not-sync', instead: begun };
   }
   const open = at.openBracket(object, who.name, window.to);
-  if (open !== undefined && open.begun.seq <= window.from) return noFence(who, writer, open.begun, meeting.side);
+  if (open !== undefined && open.begun.seq <= window.from) return noFence(at, who, writer, open.begun, meeting.side);
   return { ...found, code: isBounce ? 'bounce-without-sync' : 'missing-begin-cpu-access' };
 }
 
@@ -107,7 +113,8 @@ function forDeviceByBracket(at: Handovers, writer: WriteCall, meeting: Meeting, 
   const { who, window, isBounce } = meeting;
   const { accessor } = writer;
   const open = at.openBracket(object, accessor.name, writer.seq);
-  const access: BracketAccess = open?.reads === true && open.writes ? 'both' : 'write';
+  const isBoth = open === undefined ? at.bracketsBothWays(object, accessor.name) : open.reads && open.writes;
+  const access: BracketAccess = isBoth ? 'both' : 'write';
   const found = { call: bracketCall(accessor, 'end', access), object, by: accessor.name };
   const ended = at.bracket(window, 'end-cpu-access', object);
   if (ended !== undefined) {
@@ -161,9 +168,25 @@ export function lateHandover(at: Handovers, writer: WriteCall, older: WriteCall)
 }
 
 /** Somebody did not wait for the device that made `writer`. @internal */
-export function noFence(who: Accessor, writer: WriteCall, bracket: SyncRecord, before: HazardSide): Found {
-  const call = `wait for the fence of ${writer.accessor.name}`;
+export function noFence(
+  at: Handovers,
+  who: Accessor,
+  writer: WriteCall,
+  bracket: SyncRecord,
+  before: HazardSide,
+): Found {
+  const work = at.hints.writerOf(writer.accessor, at.byte);
+  const call = work?.remedy ?? `wait for the fence of ${writer.accessor.name}`;
   return { code: 'missing-fence', call, by: who.name, instead: bracket, place: { after: null, before } };
+}
+
+/** A device reads while somebody has promised, by a fence in the buffer's reservation, to write first. @internal */
+export function promised(at: Handovers, { who, side }: Meeting): Found | undefined {
+  const { object } = at;
+  const fence = who.kind === 'device' ? at.hints.promiseOn(object) : '';
+  if (fence === '') return undefined;
+  const place = { after: null, before: side };
+  return { code: 'missing-fence', call: `wait for fence ${fence}`, object, by: who.name, place };
 }
 
 /** A device keeps what it wrote. @internal */
@@ -180,9 +203,12 @@ export function deviceInvalidate(at: Handovers, { name, beforeRead }: Accessor):
   return { code: 'missing-device-invalidate', call, by: `${name} driver` };
 }
 
-/** Bytes wait in a write-combining buffer. @internal */
-export function barrier(at: Handovers, { accessor }: WriteCall): Found {
-  return { code: 'missing-barrier', call: at.youngestOf(['barrier'])?.call ?? 'barrier()', by: accessor.name };
+/** Bytes wait in a write-combining buffer. A driver with a mapping of its own has a sync for that, and its barrier. @internal */
+export function barrier(at: Handovers, { accessor }: WriteCall, reader: Accessor, window: Window): Found {
+  const call = at.youngestOf(['barrier'])?.call ?? 'barrier()';
+  const mapping = at.object === '' ? at.mappingOf(reader.name, window.to) : undefined;
+  if (mapping?.call.startsWith('dmaMap') !== true) return { code: 'missing-barrier', call, by: accessor.name };
+  return { code: 'missing-barrier', call: syncText(mapping, 'for-device'), or: call, by: `${reader.name} driver` };
 }
 
 /** One memory, two kinds of view. @internal */

@@ -154,8 +154,8 @@ export class ShadowLines {
     this.splits.kept[base + b] = value;
     const phys = line * this.lineBytes + b;
     const isOutside = marks.action === 'invalidate' && (phys < this.askedFrom || phys >= this.askedTo);
-    const isCpu = this.findings.lossOf(version, marks.action) === 'cpu-write.lost';
-    const place = (isCpu ? 0 : 1) + (isOutside ? 2 : 0);
+    const isCpu = !isOutside && this.findings.lossOf(version, marks.action) === 'cpu-write.lost';
+    const place = isOutside ? OUTSIDE : isCpu ? 0 : 1;
     marks.versions[place] ||= version;
     if (found < 0) return;
     const bytes = marks.values[place] ?? { phys: phys as PhysAddr, found: [], newest: [] };
@@ -173,7 +173,7 @@ export class ShadowLines {
       if (version === 0) continue;
       const bytes = marks.values[place];
       const values = bytes === undefined ? {} : { values: bytes };
-      const outside = place >= 2;
+      const outside = place === OUTSIDE;
       this.findings.noteLost({ phys, version, destroyer, destroyerVersion, action, outside, ...values });
     }
   }
@@ -183,16 +183,19 @@ export class ShadowLines {
   }
 }
 
+/** Place of what lay outside, in {@link LossMarks}. */
+const OUTSIDE = 2;
+
 /** What a line loses in one event. @internal */
 export interface LossMarks {
   readonly action: LostLine['action'];
-  /** First lost version by kind of writer, 0 for none: of a CPU, of a device; then the same outside of what was asked for. */
-  readonly versions: [cpu: number, device: number, cpuOutside: number, deviceOutside: number];
+  /** First lost version by kind of writer, 0 for none: of a CPU, of a device; of anybody outside of what was asked for. */
+  readonly versions: [cpu: number, device: number, outside: number];
   /** The first lost bytes of each, if memory holds bytes. */
   readonly values: ({ readonly phys: PhysAddr; readonly found: number[]; readonly newest: number[] } | undefined)[];
 }
 
 /** Nothing lost yet. @internal */
 export function noLoss(action: LostLine['action']): LossMarks {
-  return { action, versions: [0, 0, 0, 0], values: [] };
+  return { action, versions: [0, 0, 0], values: [] };
 }

@@ -19,9 +19,10 @@
  * a line of each cache; a record of 13 bytes a byte for each line of rule 2, and 4 more for every cache after the first; the log.
  */
 import type { PhysAddr } from '../base/addr.ts';
-import type { Accessor, StaleReadFacts, WrongBytes } from '../base/hazards.ts';
+import type { Accessor, StaleReadFacts } from '../base/hazards.ts';
 import type { PhysMemory } from '../mem/phys-memory.ts';
 import type { Simulator } from '../sim/simulator.ts';
+import { contiguousRun } from './access-range.ts';
 import { BounceLinks, type ByteHistory, type NewestByte } from './bounce-links.ts';
 import { BufferShadow } from './buffer-shadow.ts';
 import { CacheShadow } from './cache-shadow.ts';
@@ -52,12 +53,14 @@ export class Shadow implements ByteHistory {
   /** Which bytes are copies of which. */
   readonly bounces: BounceLinks;
   readonly #sim: Simulator;
+  readonly #memory: PhysMemory;
   readonly #lines: ShadowLines;
   readonly #lineBytes: number;
   #sawLuck = false;
 
   constructor(sim: Simulator, { memory, lineBytes, logEntries, nobody }: ShadowOptions) {
     this.#sim = sim;
+    this.#memory = memory;
     this.#lineBytes = lineBytes;
     this.#lines = new ShadowLines(memory, lineBytes, new WriteLog(logEntries, sim), nobody, sim);
     this.bounces = new BounceLinks(this);
@@ -88,9 +91,17 @@ export class Shadow implements ByteHistory {
     this.#lines.actor = actor;
   }
 
-  /** From now on writes belong to a new write call of the actor. */
-  beginWrite(): void {
+  /** From now on writes belong to a new write call of the actor, to [phys, phys + length). */
+  beginWrite(phys: PhysAddr, length: number): void {
     this.#lines.version = this.#lines.log.note(this.#lines.actor, this.#sim.now);
+    if (!this.bounces.isIdle) this.#tellBounces(phys, length);
+  }
+
+  #tellBounces(phys: PhysAddr, length: number): void {
+    for (let done = 0, step = 0; done < length; done += step) {
+      step = contiguousRun(this.#memory, phys + done, length - done);
+      this.bounces.wasWritten(this.#memory.resolve((phys + done) as PhysAddr), step, this.#lines.version);
+    }
   }
 
   /** An invalidate of [phys, phys + length) begins: what it drops beside that, it was not asked to. */
@@ -133,7 +144,8 @@ export class Shadow implements ByteHistory {
       this.#memoryPart(line - 1, phys - (line - 1) * size, Math.min(size, end - (line - 1) * size));
     const last = Math.floor(end / size);
     while (line < last) {
-      const chunk = versions.chunkOf(line);
+      const isWhole = line % LINES_PER_CHUNK === 0 && last - line >= LINES_PER_CHUNK;
+      const chunk = isWhole ? versions.wholeChunk(line) : versions.chunkOf(line);
       const from = line - chunk.first;
       const to = Math.min(LINES_PER_CHUNK, last - chunk.first);
       for (let i = from; chunk.splits > 0 && i < to; i++) {
@@ -141,7 +153,8 @@ export class Shadow implements ByteHistory {
         splits.close(chunk.first + i);
         chunk.set(i, version, version);
       }
-      chunk.fill(from, to, version);
+      if (isWhole) chunk.fillAll(version);
+      else chunk.fill(from, to, version);
       line = chunk.first + to;
     }
     if (line === last && last * size < end) this.#memoryPart(last, 0, end - last * size);
@@ -187,17 +200,22 @@ export class Shadow implements ByteHistory {
     let wrong = 0;
     let version = 0;
     let first = 0;
-    const values: [found: number, newest: number][] = [];
+    let values: { readonly phys: PhysAddr; readonly found: number[]; readonly newest: number[] } | undefined;
     let newestIn: StaleReadFacts['newestIn'] = 'lost';
+    let place = UNKNOWN;
     for (let b = from; b < to; b++) {
       const want = (base < 0 ? chunk.newest[line - chunk.first] : splits.newest[base + b]) as number;
       const got = base < 0 ? this.#lineVersion(copy, line, chunk) : mine[base + b];
       if (got === want) continue;
       old++;
-      const place = this.#newestIn(line, chunk, base, b, want);
-      if (bytes && hand.byteIn(copy, b) === this.#byteAt(place, base, b)) continue;
-      if (bytes && values.length < VALUES_TOLD && (wrong === 0 || b === first + values.length)) {
-        values.push([hand.byteIn(copy, b), this.#byteAt(place, base, b)]);
+      if (base >= 0 || place === UNKNOWN) place = this.#newestIn(line, chunk, base, b, want);
+      const found = bytes ? hand.byteIn(copy, b) : -1;
+      const newest = bytes ? this.#byteAt(place, base, b) : -1;
+      if (bytes && found === newest) continue;
+      if (bytes && (wrong === 0 || b === first + wrong) && wrong < VALUES_TOLD) {
+        values ??= { phys: (line * this.#lineBytes + b) as PhysAddr, found: [], newest: [] };
+        values.found.push(found);
+        values.newest.push(newest);
       }
       if (wrong++ > 0) continue;
       first = b;
@@ -209,11 +227,15 @@ export class Shadow implements ByteHistory {
     const phys = (line * this.#lineBytes) as PhysAddr;
     const wrongBytes = bytes ? wrong : 0;
     lines.findings.noteStale({
-      ...{ phys, wrongBytes, newestIn, version, reader: lines.actor },
+      phys,
+      wrongBytes,
+      newestIn,
+      version,
+      reader: lines.actor,
       holder: lines.log.writer(holder),
       holderVersion: holder,
       fromCache: copy === CPU_CACHE,
-      ...(values.length === 0 ? {} : { values: wrongBytesOf(phys + first, values) }),
+      values,
     });
   }
 
@@ -268,11 +290,6 @@ export class Shadow implements ByteHistory {
     this.#lines.settle(line, chunk, base);
   }
 
-  /** The youngest write call of all. */
-  get newestVersion(): number {
-    return this.#lines.log.newest;
-  }
-
   get lineBytes(): number {
     return this.#lineBytes;
   }
@@ -283,13 +300,6 @@ export class Shadow implements ByteHistory {
 
   isDevices(version: number): boolean {
     return this.#lines.log.writer(version)?.kind === 'device';
-  }
-
-  lineVersion(phys: number): number {
-    const line = Math.floor(phys / this.#lineBytes);
-    const chunk = this.#lines.versions.existing(line);
-    const newest = chunk?.newest[line - chunk.first] ?? 0;
-    return newest === SPLIT ? Number.POSITIVE_INFINITY : newest;
   }
 
   newestOf(phys: number): NewestByte {
@@ -314,9 +324,7 @@ export class Shadow implements ByteHistory {
   }
 }
 
-function wrongBytesOf(phys: number, values: readonly [found: number, newest: number][]): WrongBytes {
-  return { phys: phys as PhysAddr, found: values.map(([found]) => found), newest: values.map(([, newest]) => newest) };
-}
-
 /** In place of a copy's number: no copy has it any more. */
 const LOST = -1;
+/** In place of a copy's number: nobody has looked yet. */
+const UNKNOWN = Number.NEGATIVE_INFINITY;

@@ -1,4 +1,5 @@
 /** The write-combining buffers of the CPUs of a domain, one each. */
+import type { PhysAddr } from '../base/addr.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import type { WriteCombiningBuffer } from './write-combining.ts';
 
@@ -6,12 +7,15 @@ import type { WriteCombiningBuffer } from './write-combining.ts';
 export class WriteBuffers {
   /** Those that were made, by the number of their CPU. */
   all: readonly WriteCombiningBuffer[] = [];
+  /** Whether uncached writes stay in them, too: where hardware is free. */
+  readonly gatherUncached: boolean;
   readonly #sim: Simulator;
   readonly #make: () => WriteCombiningBuffer;
   readonly #byCpu: (WriteCombiningBuffer | undefined)[] = [];
 
   constructor(sim: Simulator, make: () => WriteCombiningBuffer) {
     this.#sim = sim;
+    this.gatherUncached = sim.hardwareIsFree;
     this.#make = make;
   }
 
@@ -25,6 +29,11 @@ export class WriteBuffers {
     let lines = 0;
     for (const buffer of this.all) lines += buffer.pendingLines;
     return lines;
+  }
+
+  /** Drains lines that overlap [phys, phys + length) from all of them. */
+  drainRange(phys: PhysAddr, length: number): void {
+    for (const buffer of this.all) buffer.drainRange(phys, length);
   }
 
   /** Of the CPU that runs now, made if there is none. */

@@ -76,7 +76,7 @@ export class WriteLog {
     if (origin === null) return version;
     this.#seqs[slot] = origin.syncs.newest;
     if (this.#site === undefined) this.#site = origin.site();
-    if (this.#site !== null) this.#sites[version % SITES_KEPT] = this.#site;
+    this.#sites[version % SITES_KEPT] = this.#site;
     return version;
   }
 
@@ -104,7 +104,10 @@ export class WriteLog {
     if (who === undefined) return { who: 'unknown (log full)', via: 'unknown', action: 'write', timeNs: 0 };
     const timeNs = this.#times[version % this.capacity] as number;
     const site = this.#newest - version < SITES_KEPT ? (this.#sites[version % SITES_KEPT]?.text ?? '') : '';
-    return { who: who.name, via: who.via, action: 'write', timeNs, ...(site === '' ? {} : { site }) };
+    const { name, via } = who;
+    return site === ''
+      ? { who: name, via, action: 'write', timeNs }
+      : { who: name, via, action: 'write', timeNs, site };
   }
 
   #isKept(version: number): boolean {

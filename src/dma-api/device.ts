@@ -23,6 +23,7 @@ import { DmaPath } from './dma-path.ts';
 import { DmaPort } from './dma-port.ts';
 import { checkDmaRanges, type DmaRange } from './dma-range.ts';
 import { LiveMappings } from './live-mappings.ts';
+import { OwnCache, type OwnCacheParams } from './own-cache.ts';
 import type { Swiotlb } from './swiotlb.ts';
 
 /** How to make a {@link Device}. */
@@ -31,6 +32,13 @@ export interface DeviceOptions {
   readonly coherency: CoherencyDomain;
   /** Whether its accesses snoop the CPU caches (`dma-coherent` in the device tree). */
   readonly coherent: boolean;
+  /**
+   * Whether its accesses look into the machine's system cache, if there is one; those of a coherent device do always. Default: if it is
+   * `coherent`. What else that asks of its driver is in `docs/coherency.md`.
+   */
+  readonly seesSystemCache?: boolean;
+  /** It has a cache of its own, which all its accesses go through: {@link Device.cache}. Default: it has none. */
+  readonly cache?: OwnCacheParams;
   /** In this group of an IOMMU, which it joins; without one its addresses are physical addresses. */
   readonly iommuGroup?: IommuGroup;
   /** Requester id of its accesses: bus, device and function of a PCI function in 8, 5 and 3 bits, or a stream id. */
@@ -85,6 +93,10 @@ export class Device implements DmaMaster {
   readonly coherency: CoherencyDomain;
   /** Whether its accesses snoop, so that syncing it is a no-op. */
   readonly coherent: boolean;
+  /** Whether its accesses look into the system cache. */
+  readonly seesSystemCache: boolean;
+  /** Its own cache if it was made with one, or `null`. That of a GPU belongs to the model: `GpuParams.cache`. */
+  readonly cache: OwnCache | null;
   /** The group of an IOMMU that it is in, or `null`. */
   readonly iommuGroup: IommuGroup | null;
   declare readonly sourceId?: number;
@@ -128,7 +140,7 @@ export class Device implements DmaMaster {
   /**
    * Makes a device and puts it into its group.
    *
-   * @throws {InvariantError} a mask, limit, window, segment size, boundary or alignment out of range; the text names it.
+   * @throws {InvariantError} a mask, limit, window, segment size, boundary, alignment or the cache out of range; the text names it.
    * @throws {ErrnoError} `EBUSY` another group answers for one of its requester ids (never retry).
    */
   constructor(sim: Simulator, options: DeviceOptions) {
@@ -137,6 +149,7 @@ export class Device implements DmaMaster {
     this.name = options.name;
     this.coherency = options.coherency;
     this.coherent = options.coherent;
+    this.seesSystemCache = options.coherent || (options.seesSystemCache ?? false);
     this.iommuGroup = options.iommuGroup ?? null;
     if (options.sourceId !== undefined) this.sourceId = options.sourceId;
     if (options.aliases !== undefined) this.aliases = options.aliases;
@@ -166,6 +179,7 @@ export class Device implements DmaMaster {
     this.#translated = this.iommuGroup === null ? null : new IommuDma(this, this.iommuGroup);
     this.#custom = options.dmaOps?.(this) ?? null;
     this.port = new DmaPort(this, new DmaPath(this, this.iommuGroup));
+    this.cache = options.cache === undefined ? null : new OwnCache(this, options.cache);
     this.iommuGroup?.addDevice(this);
   }
 

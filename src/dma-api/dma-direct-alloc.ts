@@ -147,7 +147,7 @@ function attributeFor(dev: DirectDmaMaster, attrs: DmaAttrs): MemoryAttribute {
   return attrs.writeCombine === true ? 'write-combined' : 'uncached';
 }
 
-/** Through the mapping that the caller will use, and out of the write-combining buffer again. */
+/** Through the mapping that the caller will use, and out of the write-combining buffer again, if that may hold them. */
 function clear({ coherency }: DirectDmaMaster, phys: PhysAddr, bytes: number, attribute: MemoryAttribute): void {
   if (attribute === 'cached') {
     coherency.zero(phys, bytes, CLEARER);
@@ -156,7 +156,7 @@ function clear({ coherency }: DirectDmaMaster, phys: PhysAddr, bytes: number, at
   const zeros = coherency.memory.storesBytes ? new Uint8Array(bytes) : null;
   coherency.asOneAccess(() => {
     coherency.cpuWrite(phys, zeros, 0, bytes, attribute, CLEARER);
-    if (attribute === 'write-combined') coherency.barrier(CLEARER);
+    if (attribute === 'write-combined' || coherency.sim.hardwareIsFree) coherency.barrier(CLEARER);
   });
 }
 

@@ -14,6 +14,8 @@ import { bytesOfPieces, pieceAt } from '../trace/address-pieces.ts';
 
 /** Mappings without an access in a row, of one buffer for one device, that make a habit. */
 const HABIT = 3;
+/** Buffers whose last mapping without an access is remembered. */
+const BUFFERS_KEPT = 1024;
 
 /** A device, as reports name it. */
 interface Habitual {
@@ -35,9 +37,11 @@ export class DmaLints {
   unmapping(dev: Habitual, mapping: AddressMapping, wasUsed: boolean): void {
     const memory = mapping.to?.pieces;
     if (memory === undefined) return;
-    const key = `${dev.name} ${memory.base[0]} ${memory.base.length} ${bytesOfPieces(memory)}`;
+    const key = `${dev.name} ${mapping.object} ${memory.base[0]} ${memory.base.length} ${bytesOfPieces(memory)}`;
     const count = wasUsed ? 0 : (this.#unused.get(key) ?? 0) + 1;
-    this.#unused.set(key, count);
+    this.#unused.delete(key);
+    if (count > 0) this.#unused.set(key, count);
+    this.#forgetOldest();
     if (count !== HABIT) return;
     const what =
       mapping.object === '' ? `${bytesOfPieces(memory)} bytes at ${hex(memory.base[0] as number)}` : mapping.object;
@@ -49,6 +53,13 @@ export class DmaLints {
       timeNs: this.#sim.now,
       remedy: 'map once for the device that uses the memory, and sync that mapping (dmaSyncSgtableForDevice, …ForCpu)',
     });
+  }
+
+  /** A buffer that was last seen long ago is no habit. */
+  #forgetOldest(): void {
+    if (this.#unused.size <= BUFFERS_KEPT) return;
+    const [oldest] = this.#unused.keys();
+    if (oldest !== undefined) this.#unused.delete(oldest);
   }
 
   /** A table has these addresses on its device side, or this memory on its CPU side. */

@@ -22,10 +22,16 @@ import { type StrayDevice, StrayDma } from './stray-dma.ts';
 /** Faults that are kept; older ones are dropped, {@link DmaPort.faultCount} goes on. */
 const FAULTS_KEPT = 64;
 
+/** A device as its port sees it. */
+interface PortDevice extends StrayDevice {
+  readonly busMaster: boolean;
+  readonly seesSystemCache: boolean;
+}
+
 /** Made with its device; all accesses of a model go through it. Plain throughout. */
 export class DmaPort {
   #accessor: Accessor;
-  readonly #device: StrayDevice & { readonly busMaster: boolean };
+  readonly #device: PortDevice;
   readonly #path: DmaPath;
   readonly #coherency: CoherencyDomain;
   #gate: DevicePort;
@@ -36,12 +42,13 @@ export class DmaPort {
   #hasEnded = false;
 
   /** @internal */
-  constructor(device: StrayDevice & { readonly busMaster: boolean }, path: DmaPath) {
+  constructor(device: PortDevice, path: DmaPath) {
     this.#accessor = { name: device.name, kind: 'device', via: 'dma', beforeRead: '', afterWrite: '' };
     this.#device = device;
     this.#path = path;
     this.#coherency = device.coherency;
-    this.#gate = { snoops: device.coherent, accessor: this.accessor };
+    const { coherent: snoops, seesSystemCache } = device;
+    this.#gate = { snoops, seesSystemCache, accessor: this.accessor };
   }
 
   /** As reports name the device. */
@@ -115,8 +122,9 @@ export class DmaPort {
     return done;
   }
 
-  /** @internal All accesses go through `cache` from now on; `accessor` names its maintenance. */
+  /** @internal All accesses go through `cache` from now on; `accessor` names its maintenance. @throws {InvariantError} it has one. */
   useCache(cache: DeviceCache, accessor: Accessor): void {
+    assert(this.#gate.cache === undefined, 'cache: %s has a cache of its own already', this.#accessor.name);
     this.#accessor = accessor;
     this.#gate = { ...this.#gate, accessor, cache };
   }
@@ -195,11 +203,19 @@ export class DmaPort {
     return backed;
   }
 
-  /** Looks at contiguous memory: what is there, and over it the dirty lines that a snooping device would be given. */
+  /** Looks at contiguous memory: what is there, and over it the lines of caches that the device looks into, its own last. */
   #peekRun(phys: PhysAddr, out: Uint8Array, outOffset: number, length: number): void {
-    const { memory, cache } = this.#coherency;
+    const { memory, systemCache } = this.#coherency;
     memory.read(phys, out, outOffset, length);
-    if (!this.#gate.snoops || !memory.storesBytes) return;
+    if (!memory.storesBytes) return;
+    if (this.#gate.seesSystemCache) systemCache?.overlay(phys, out, outOffset, length);
+    if (this.#gate.snoops) this.#peekDirty(phys, out, outOffset, length);
+    this.#gate.cache?.overlay(phys, out, outOffset, length);
+  }
+
+  /** Over `out`, the dirty lines of the CPUs that a snooping device would be given. */
+  #peekDirty(phys: PhysAddr, out: Uint8Array, outOffset: number, length: number): void {
+    const { cache } = this.#coherency;
     const { lineBytes } = cache;
     for (let line = phys - (phys % lineBytes); line < phys + length; line += lineBytes) {
       const copy = cache.peekLine(line as PhysAddr);

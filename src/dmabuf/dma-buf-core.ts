@@ -6,14 +6,20 @@
  * 1. when the task asks for it with {@link DmaBufCore.runTaskWork}, as system calls do at their end, or else
  * 2. in a task of its own at the same instant; so too when no task put it (a callback), as the kernel then takes a worker.
  *
+ * Once begun it is done to its end: a task that is killed meanwhile dies when it is over.
+ *
  * @see Linux 6.1 `fs/file_table.c` fput; `drivers/dma-buf/dma-buf.c`
  */
+
 import type { Op } from '../sim/op.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import type { Task } from '../sim/task.ts';
+import { unkillable } from '../sim/unkillable.ts';
+import { CauseHints } from '../trace/cause-hints.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import { noteExported } from './dma-buf-ledger.ts';
 import { type DmaBufProfile, linux61 } from './dma-buf-profile.ts';
+import { DmaResvUsage } from './dma-resv.ts';
 
 /** Something the kernel would print a warning with a stack trace for; it goes on afterwards. */
 export interface KernelWarning {
@@ -43,6 +49,7 @@ export class DmaBufCore {
   /** @internal Use {@link dmaBufCore}. */
   constructor(sim: Simulator) {
     this.#sim = sim;
+    sim.part(CauseHints).pendingWriters = (name) => this.#pendingWriters(name);
   }
 
   /** All buffers with a reference left, newest first. */
@@ -51,15 +58,19 @@ export class DmaBufCore {
   }
 
   /**
-   * Runs what the running task has put off, in the order it did, in its own context. Waits for the exporters.
+   * Runs what the running task has put off, in the order it did, in its own context. Waits for the exporters. A kill that comes meanwhile
+   * acts afterwards.
    *
    * @throws what an exporter's `release` throws; the rest still runs, in tasks of its own.
    * @see Linux 6.1 `kernel/task_work.c` task_work_run
    */
   *runTaskWork(): Op<void> {
     const task = this.#sim.currentTask;
-    // What is put off meanwhile comes last, and is met, too.
-    for (const deferred of this.#deferred) if (deferred.task === task) yield* this.#runOne(deferred);
+    for (const deferred of this.#deferred) {
+      if (deferred.task !== task) continue;
+      yield* unkillable(this.#sim, () => this.#runAllOf(task));
+      return;
+    }
   }
 
   /** @internal Puts `work` off. Plain. */
@@ -86,6 +97,22 @@ export class DmaBufCore {
     const { now, trace } = this.#sim;
     this.warnings.push({ op, text, timeNs: now });
     if (trace.enabled) trace.emit({ kind: 'kernel.warn', timeNs: now, op, text });
+  }
+
+  /** Only looks: the fences are not asked, nor those who watch the reservation told. */
+  #pendingWriters(name: string): string[] {
+    for (const buf of this.#buffers) {
+      const { list } = buf.resv;
+      if (buf.name !== name || list === null) continue;
+      const isWriter = (at: number): boolean => (list.usages[at] ?? DmaResvUsage.read) <= DmaResvUsage.write;
+      return list.fences.filter((fence, at) => isWriter(at) && !fence.signaled).map((fence) => fence.name);
+    }
+    return [];
+  }
+
+  *#runAllOf(task: Task<unknown> | null): Op<void> {
+    // What is put off meanwhile comes last, and is met, too.
+    for (const deferred of this.#deferred) if (deferred.task === task) yield* this.#runOne(deferred);
   }
 
   *#runOne(deferred: Deferred): Op<void> {

@@ -11,6 +11,7 @@ import { callExporter, requireFree } from './dma-buf-locking.ts';
 import type { DmaBufRange } from './dma-buf-ops.ts';
 import { DMA_BUF_SYNC, syncCallText, syncDirection } from './dma-buf-sync.ts';
 import { type DmaResvUsageValue, usageToWaitFor } from './dma-resv.ts';
+import { type BracketCall, KernelBrackets } from './kernel-brackets.ts';
 
 /** @internal Who brackets, and as he writes it. */
 export interface BracketCaller {
@@ -18,6 +19,8 @@ export interface BracketCaller {
   readonly by: string;
   /** `'ioctl(DMA_BUF_IOCTL_SYNC, START | READ)'` */
   readonly call: string;
+  /** Whether the caller pairs begins and ends himself, as a process does. */
+  readonly counts: boolean;
 }
 
 type BracketStep = 'beginCpuAccess' | 'endCpuAccess';
@@ -44,40 +47,56 @@ export function* beginAccess<Priv>(
   wait: (usage: DmaResvUsageValue) => Op<void> = (usage) => buf.resv.wait(usage),
   caller: BracketCaller | null = null,
 ): Op<void> {
-  yield* callBracket(buf, { step: 'beginCpuAccess', dir, range, caller });
+  const call = yield* callBracket(buf, { step: 'beginCpuAccess', dir, range, caller });
   yield* wait(usageToWaitFor(dir === 'from-device' ? 'read' : 'write'));
+  if (call !== null) buf.sim.part(KernelBrackets).begun(buf, call);
   const { trace, now } = buf.sim;
   if (trace.enabled) trace.emit({ kind: 'dmabuf.begin-cpu-access', timeNs: now, buf: buf.name, dir });
 }
 
-/** @internal {@link DmaBuf.endCpuAccess}; `range` is null for the whole buffer. @param caller - default: the running task, in the kernel. */
+/**
+ * @internal {@link DmaBuf.endCpuAccess}; `range` is null for the whole buffer.
+ *
+ * @param caller - default: the running task, in the kernel.
+ * @throws {HazardError} `dmabuf.unbalanced-sync` under policy `'throw'`: no bracket of the kernel is open; the end is done.
+ */
 export function* endAccess<Priv>(
   buf: DmaBuf<Priv>,
   dir: DmaDirection,
   range: DmaBufRange | null,
   caller: BracketCaller | null = null,
 ): Op<void> {
-  yield* callBracket(buf, { step: 'endCpuAccess', dir, range, caller });
+  const call = yield* callBracket(buf, { step: 'endCpuAccess', dir, range, caller });
   const { trace, now } = buf.sim;
   if (trace.enabled) trace.emit({ kind: 'dmabuf.end-cpu-access', timeNs: now, buf: buf.name, dir });
+  if (call !== null) buf.sim.part(KernelBrackets).ended(buf, call);
 }
 
 /** @internal {@link DmaBuf.ioctlSync}. @param by - the process; default: the running task. */
 export function* syncByIoctl<Priv>(buf: DmaBuf<Priv>, flags: number, by?: string): Op<void> {
   const dir = syncDirection(flags);
-  const caller = { by: by ?? buf.sim.currentTask?.name ?? 'kernel', call: syncCallText(flags) };
+  const name = by ?? buf.sim.currentTask?.name ?? 'kernel';
+  const caller = { by: name, call: syncCallText(flags), counts: by !== undefined };
   if ((flags & DMA_BUF_SYNC.end) !== 0) yield* endAccess(buf, dir, null, caller);
   else yield* beginAccess(buf, dir, null, undefined, caller);
 }
 
-function* callBracket<Priv>(buf: DmaBuf<Priv>, bracket: Bracket): Op<void> {
+/** @internal `buf` is released: reports what drivers have left open. @throws {HazardError} `dmabuf.unbalanced-sync` under policy `'throw'`. */
+export function bracketsReleased(buf: DmaBuf): void {
+  if (buf.sim.syncs.enabled) buf.sim.part(KernelBrackets).released(buf);
+}
+
+/** @returns the call, if it is to be counted. */
+function* callBracket<Priv>(buf: DmaBuf<Priv>, bracket: Bracket): Op<BracketCall | null> {
   const { step, dir, range } = bracket;
   buf.checkReferenced(step);
   requireFree(buf, step);
   const { ops, sim } = buf;
   const partial = ops[`${step}Partial`];
   if (range !== null) checkRange(buf, step, range);
-  const seq = sim.syncs.enabled ? note(buf, bracket) : 0;
+  const brackets = sim.syncs.enabled ? sim.part(KernelBrackets) : null;
+  const seq = brackets === null ? 0 : note(buf, bracket);
+  const isNested = brackets?.enter() ?? true;
   sim.syncs.enter(seq);
   let complete = false;
   try {
@@ -85,20 +104,33 @@ function* callBracket<Priv>(buf: DmaBuf<Priv>, bracket: Bracket): Op<void> {
     else yield* callExporter(buf, `${step}Partial`, () => partial.call(ops, buf, dir, range));
     complete = true;
   } finally {
+    brackets?.leave();
     sim.syncs.leave(seq);
     if (!complete) sim.syncs.fail(seq);
   }
+  return isNested || bracket.caller?.counts === true
+    ? null
+    : { dir, by: callerName(buf, bracket), call: textOf(bracket) };
+}
+
+function callerName({ sim }: DmaBuf, { caller }: Bracket): string {
+  return caller?.by ?? sim.currentTask?.name ?? 'kernel';
+}
+
+function textOf({ step, dir, range, caller }: Bracket): string {
+  if (caller !== null) return caller.call;
+  return range === null ? `${step}(${dir})` : `${step}Partial(${dir}, ${range.offset} + ${range.length})`;
 }
 
 /** Notes the call, before the exporter is asked: what he syncs then belongs to it. */
-function note(buf: DmaBuf, { step, dir, range, caller }: Bracket): number {
+function note(buf: DmaBuf, bracket: Bracket): number {
   const { sim } = buf;
-  const kernel = range === null ? `${step}(${dir})` : `${step}Partial(${dir}, ${range.offset} + ${range.length})`;
+  const { step, dir } = bracket;
   return sim.syncs.note({
     timeNs: sim.now,
     op: step === 'beginCpuAccess' ? 'begin-cpu-access' : 'end-cpu-access',
-    call: caller?.call ?? kernel,
-    by: caller?.by ?? sim.currentTask?.name ?? 'kernel',
+    call: textOf(bracket),
+    by: callerName(buf, bracket),
     device: '',
     object: buf.name,
     dir,

@@ -24,7 +24,7 @@ import { WaitQueue } from '../sim/wait-queue.ts';
 import { AttachmentList, attachDevice, detachDevice } from './dma-buf-attach.ts';
 import type { DmaBufAttachment } from './dma-buf-attachment.ts';
 import { type DmaBufCore, dmaBufCore } from './dma-buf-core.ts';
-import { beginAccess, endAccess, syncByIoctl } from './dma-buf-cpu-access.ts';
+import { beginAccess, bracketsReleased, endAccess, syncByIoctl } from './dma-buf-cpu-access.ts';
 import { admitExport, type DmaBufExportInfo } from './dma-buf-export.ts';
 import { callExporter, requireHeld } from './dma-buf-locking.ts';
 import type { CpuMapping, DmaBufAttachOps, DmaBufOps, DmaBufRange, DmaBufVma } from './dma-buf-ops.ts';
@@ -394,7 +394,7 @@ export class DmaBuf<Priv = unknown> {
     this.#released = true;
     this.#owner?.put();
     if (this.#ownsResv && !this.resv.isLocked) this.resv.fini();
-    const { trace, now } = this.sim;
-    if (trace.enabled) trace.emit({ kind: 'dmabuf.release', timeNs: now, buf: this.name });
+    if (this.sim.trace.enabled) this.sim.trace.emit({ kind: 'dmabuf.release', timeNs: this.sim.now, buf: this.name });
+    bracketsReleased(this);
   }
 }

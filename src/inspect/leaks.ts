@@ -7,6 +7,7 @@
  * 4. Nothing is a leak that is expected: what belongs to a process or device that goes on, and pools of a size that was told.
  */
 import type { LeakFacts } from '../base/watch-hazards.ts';
+import { KernelBrackets } from '../dmabuf/kernel-brackets.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import type { ObjectKind } from '../trace/object-ledger.ts';
 import { type LedgerExpectation, unexpected } from './ledger-expectation.ts';
@@ -63,14 +64,16 @@ export function leakReport(of: Simulated, options: LeakOptions = {}): LeakReport
 }
 
 /**
- * Reports every leak as a hazard `ledger.leak`.
+ * Reports every leak as a hazard `ledger.leak`, and before that brackets of CPU access that drivers have left open as
+ * `dmabuf.unbalanced-sync`.
  *
- * @returns how many.
+ * @returns how many leaks.
  * @throws {HazardError} with policy `'throw'`: the first; call it with `'record'` to see all.
  */
 export function checkLeaks(of: Simulated, options: LeakOptions = {}): number {
   const sim = 'sim' in of ? of.sim : of;
   const { leaks } = leakReport(sim, options);
+  sim.part(KernelBrackets).checkOver(options.running ?? []);
   for (const leak of leaks) sim.report(leakFacts('ledger.leak', leak));
   return leaks.length;
 }

@@ -5,8 +5,9 @@
 import { type PhysAddr, physAddr } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import type { CacheCosts } from '../cache/cache-costs.ts';
-import { CoherencyDomain } from '../cache/coherency.ts';
+import { CoherencyDomain, type CoherencyOptions } from '../cache/coherency.ts';
 import type { CacheGeometry } from '../cache/cpu-cache.ts';
+import type { SystemCacheOptions } from '../cache/domain-caches.ts';
 import { CoherentPool } from '../dma-api/coherent-pool.ts';
 import { Device, type DeviceOptions } from '../dma-api/device.ts';
 import { DmaDebug, type DmaDebugOptions } from '../dma-api/dma-debug.ts';
@@ -17,6 +18,8 @@ import { IommuGroup } from '../iommu/iommu-group.ts';
 import { CmaArea } from '../mem/cma.ts';
 import { PageAllocator } from '../mem/page-allocator.ts';
 import { PhysMemory } from '../mem/phys-memory.ts';
+import { AdversarialChooser } from '../sim/adversarial-chooser.ts';
+import { Prng } from '../sim/prng.ts';
 import { Simulator, type SimulatorOptions } from '../sim/simulator.ts';
 import { addStockNodes } from '../uapi/node-setup.ts';
 import { Process, type ProcessOptions } from '../uapi/process.ts';
@@ -27,6 +30,10 @@ export interface MachineSpec {
   /** Size of the area for contiguous memory, in bytes. */
   readonly cmaBytes: number;
   readonly cache: CacheGeometry;
+  /** A cache between that of the CPUs and memory. Default: there is none. */
+  readonly systemCache?: SystemCacheOptions;
+  /** Line buffers for write-combining, of each CPU. Default 10. */
+  readonly writeBuffers?: number;
   readonly cacheCosts: CacheCosts;
   /** `null`: there is none. */
   readonly iommu: Omit<IommuOptions, 'pages'> | null;
@@ -42,6 +49,17 @@ export interface MachineOptions extends SimulatorOptions {
   readonly bytes?: boolean;
   /** False: stale and lost bytes are not explained, at no cost. Default true. */
   readonly shadow?: boolean;
+  /** What is different in the CPUs' cache, its policies above all; the rest stays as the preset has it. */
+  readonly cache?: CacheGeometry;
+  /** A cache between that of the CPUs and memory; `null`: none. Default: the preset's. */
+  readonly systemCache?: SystemCacheOptions | null;
+  /** Line buffers for write-combining, of each CPU. Default: the preset's. */
+  readonly writeBuffers?: number;
+  /**
+   * A number: tasks run in any order, and hardware does what it is allowed to do, as an {@link AdversarialChooser} with this seed chooses. What
+   * happened replays with `chooser: new ReplayChooser(machine.sim.choices)`. Instead of a `chooser`. Default: none.
+   */
+  readonly adversary?: number;
   /** False: what drivers ask of the DMA API is not checked, at no cost; or how it is checked. Default true. */
   readonly dmaDebug?: boolean | DmaDebugOptions;
   /**
@@ -86,17 +104,16 @@ export class Machine {
   readonly #ownGroups = new Set<IommuGroup>();
   readonly #processes: Process[] = [];
 
-  /** @throws {InvariantError} regions that overlap, or a CMA area that does not fit. */
+  /** @throws {InvariantError} regions that overlap, a CMA area that does not fit, a cache out of range, `adversary` beside a `chooser`. */
   constructor(spec: MachineSpec, options: MachineOptions = {}) {
-    const sim = new Simulator({ watch: options.shadow ?? true, ...options });
+    const sim = new Simulator({ watch: options.shadow ?? true, ...options, ...chooserOf(options) });
     this.sim = sim;
     this.memory = new PhysMemory({ trace: sim.trace, now: () => sim.now, bytes: options.bytes ?? true });
     for (const [i, { base, bytes }] of spec.ram.entries()) {
       this.memory.addRegion({ kind: 'ram', name: `ram${i}`, base: physAddr(base), bytes });
     }
     this.cma = new CmaArea(this.memory, { name: 'reserved', bytes: spec.cmaBytes, below: lowEnd(this.memory) });
-    const { cacheCosts: costs, cache } = spec;
-    this.coherency = new CoherencyDomain(sim, this.memory, { costs, cache, shadow: options.shadow ?? true });
+    this.coherency = new CoherencyDomain(sim, this.memory, coherencyOf(spec, options));
     this.swiotlb = this.#makeSwiotlb(spec.swiotlbSlots ?? 0, options.swiotlb ?? 'auto');
     this.pages = new PageAllocator(this.memory);
     this.coherentPool = new CoherentPool(this.coherency, this.pages, { atFirstUse: true });
@@ -205,6 +222,24 @@ export class Machine {
 function lowEnd(memory: PhysMemory): PhysAddr {
   const ends = memory.regions.filter(({ base, hasPages }) => hasPages && base < 2 ** 32).map(({ end }) => end);
   return physAddr(Math.min(2 ** 32, Math.max(...ends)));
+}
+
+/** What the caches of the machine are: the preset's, and over it what the user decides. */
+function coherencyOf(spec: MachineSpec, options: MachineOptions): CoherencyOptions {
+  const { systemCache = spec.systemCache, writeBuffers = spec.writeBuffers } = options;
+  return {
+    costs: spec.cacheCosts,
+    cache: { ...spec.cache, ...options.cache },
+    shadow: options.shadow ?? true,
+    ...(systemCache === undefined || systemCache === null ? {} : { systemCache }),
+    ...(writeBuffers === undefined ? {} : { writeBuffers }),
+  };
+}
+
+function chooserOf({ adversary, chooser }: MachineOptions): Pick<SimulatorOptions, 'chooser'> {
+  if (adversary === undefined) return {};
+  assert(chooser === undefined, 'adversary: %s is a chooser of its own, and chooser is another', adversary);
+  return { chooser: new AdversarialChooser(new Prng(adversary)) };
 }
 
 function withChildren(process: Process): Process[] {

@@ -72,7 +72,7 @@ export class ReplayChooser implements Chooser {
   /** @param schedule - as {@link formatChoices} writes it. @throws {InvariantError} it is no such text. */
   constructor(schedule: string) {
     this.#choices = parseChoices(schedule);
-    this.choosesHardware = this.#choices.some((choice) => choice < 0);
+    this.choosesHardware = this.#choices.some((choice) => choice < 0) || schedule.endsWith(FREE);
   }
 
   /** @throws {InvariantError} the recorded choice is not possible here: the program differs from the recorded one. */
@@ -103,8 +103,15 @@ export function hardwareChoice(choice: number): number {
   return -1 - choice;
 }
 
-/** A schedule as text. Choices of hardware are negative: -1 is its choice 0, -2 its choice 1. */
-export function formatChoices(choices: readonly number[]): string {
+/** Ends a schedule in which hardware was free and was never asked. */
+const FREE = '<0>';
+
+/**
+ * A schedule as text. Choices of hardware are negative: -1 is its choice 0, -2 its choice 1.
+ *
+ * @param hardwareIsFree - whether the chooser decided about hardware, even if nothing ever came up.
+ */
+export function formatChoices(choices: readonly number[], hardwareIsFree = false): string {
   const parts: string[] = [];
   for (let i = 0; i < choices.length; i++) {
     const choice = choices[i] as number;
@@ -116,6 +123,7 @@ export function formatChoices(choices: readonly number[]): string {
       parts.push(i === start ? '.' : `<${i - start + 1}>`);
     }
   }
+  if (hardwareIsFree && !choices.some((choice) => choice < 0)) parts.push(FREE);
   return parts.join('');
 }
 

@@ -185,7 +185,7 @@ export class Scheduler implements TaskHost, SleepHost {
     if (task.outcome !== null || (task.unusual & KILL_REQUESTED) !== 0) return;
     task.unusual |= KILL_REQUESTED;
     if (this.#trace.enabled) this.#trace.emit({ kind: 'task.kill', timeNs: this.now, task: task.name });
-    if (!task.woken && task !== this.current) this.#leaveWait(task);
+    if (task.isToDie && !task.woken && task !== this.current) this.#leaveWait(task);
   }
 
   /**
@@ -304,7 +304,7 @@ export class Scheduler implements TaskHost, SleepHost {
   #afterStep(task: Task<unknown>, result: IteratorResult<unknown, unknown>): undefined {
     if (result === SUSPENDED) {
       // It killed itself, and has come to its next wait.
-      if ((task.unusual & (KILL_REQUESTED | DYING)) === KILL_REQUESTED && !task.woken) this.#leaveWait(task);
+      if (task.isToDie && !task.woken) this.#leaveWait(task);
       return undefined;
     }
     if (result.done !== true) {

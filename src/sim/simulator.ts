@@ -5,7 +5,7 @@
 import { type Nanos, nanos } from '../base/addr.ts';
 import { InvariantError } from '../base/assert.ts';
 import { DeadlockError, HazardError } from '../base/errors.ts';
-import type { HazardFacts, HazardPolicy } from '../base/hazards.ts';
+import { describeHazard, type HazardFacts, type HazardPolicy } from '../base/hazards.ts';
 import { Site } from '../base/site.ts';
 import { AddressBook } from '../trace/address-book.ts';
 import { ObjectLedger } from '../trace/object-ledger.ts';
@@ -131,7 +131,8 @@ export class Simulator {
 
   /** The choices made so far as text, for a {@link ReplayChooser}. Empty without a chooser. */
   get choices(): string {
-    return formatChoices(this.scheduler.choices);
+    const { choices, hardwareIsFree } = this.scheduler;
+    return formatChoices(choices, hardwareIsFree);
   }
 
   /** Whether the chooser also decides what hardware does of its own accord; constant. Models ask this before they look for what could happen. */
@@ -300,11 +301,10 @@ export class Simulator {
 
   #note(facts: HazardFacts, mayThrow: boolean): void {
     this.hazards.push(facts);
-    const error = new HazardError(facts);
     if (this.trace.enabled) {
-      this.trace.emit({ kind: 'hazard', timeNs: this.now, code: facts.hazard, text: error.message });
+      this.trace.emit({ kind: 'hazard', timeNs: this.now, code: facts.hazard, text: describeHazard(facts) });
     }
-    if (mayThrow && this.#policy === 'throw') throw error;
+    if (mayThrow && this.#policy === 'throw') throw new HazardError(facts);
   }
 
   #expire(index: number): undefined {

@@ -17,7 +17,7 @@ const ENDED: IteratorResult<unknown, unknown> = Object.freeze({ done: true, valu
 /** @internal The step of a task that is to begin, to be killed, or to run its `finally` blocks. */
 export function stepUnusual(task: Task<unknown>): IteratorResult<unknown, unknown> {
   const { unusual, generator } = task;
-  if ((unusual & (KILL_REQUESTED | DYING)) === KILL_REQUESTED) {
+  if (task.isToDie) {
     task.unusual = KILL_REQUESTED | DYING;
     // Woken, but it has not seen why: undo that.
     task.waiting?.cancel(task);

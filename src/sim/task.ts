@@ -115,8 +115,10 @@ export const UNSTARTED = 1;
 export const KILL_REQUESTED = 2;
 /** @internal It was killed and its `finally` blocks run. */
 export const DYING = 4;
+/** @internal A kill has to wait: see `unkillable.ts`. */
+export const SHIELDED = 8;
 /** @internal It has ended, and only its debt is still to be paid. */
-export const ENDING = 8;
+export const ENDING = 16;
 
 /** An activity of the simulation; made by `sim.spawn`. */
 export class Task<T> {
@@ -204,10 +206,16 @@ export class Task<T> {
   /**
    * Ends the task: {@link KilledError} is thrown at what it waits for, its `finally` blocks run (they may wait and spend time), and its
    * outcome is `'killed'`. Acts when the task's turn comes, at the present instant, or when its debt is paid. A task that
-   * kills itself ends at its next wait. Killing an ended task does nothing. Plain.
+   * kills itself ends at its next wait. A task that does what has to be done to its end, as the release of a buffer, is
+   * killed when that is over. Killing an ended task does nothing. Plain.
    */
   kill(): void {
     this.#host.kill(this);
+  }
+
+  /** @internal Whether it is to be killed at its present or next wait. */
+  get isToDie(): boolean {
+    return (this.unusual & (KILL_REQUESTED | DYING | SHIELDED)) === KILL_REQUESTED;
   }
 
   /** @internal Whether it was woken and has not run since. */

@@ -166,15 +166,18 @@ export interface LedgerPeak {
   readonly site: Site | null;
 }
 
+/** Counts that are kept at least. */
+const COUNTS_KEPT = 4096;
+
 /** Counts by kind and owner. Plain throughout. */
 export class LedgerPeaks {
-  readonly #counts = new Map<string, { live: number; peak: number; top: Entry }>();
+  /** The oldest first. */
+  readonly #counts = new Map<string, { live: number; peak: number; top: Omit<LedgerPeak, 'live' | 'peak'> }>();
+  #limit = COUNTS_KEPT;
 
-  /** One line for each kind and owner that there were since {@link restart}. */
+  /** One line for each kind and owner that there were since {@link restart}; of thousands of owners, those that have nothing left are forgotten. */
   get all(): LedgerPeak[] {
-    return [...this.#counts.values()].map(({ live, peak, top: { kind, of, owner, site } }) => {
-      return { kind, of, owner, live, peak, site };
-    });
+    return [...this.#counts.values()].map(({ live, peak, top }) => ({ ...top, live, peak }));
   }
 
   /** From now on peaks count anew. */
@@ -189,10 +192,12 @@ export class LedgerPeaks {
   entered(entry: Entry): void {
     const key = keyOf(entry);
     const count = this.#counts.get(key);
-    if (count === undefined) this.#counts.set(key, { live: 1, peak: 1, top: entry });
-    else if (++count.live > count.peak) {
+    if (count === undefined) {
+      this.#counts.set(key, { live: 1, peak: 1, top: topOf(entry) });
+      if (this.#counts.size > this.#limit) this.#forgetIdle();
+    } else if (++count.live > count.peak) {
       count.peak = count.live;
-      count.top = entry;
+      count.top = topOf(entry);
     }
   }
 
@@ -201,6 +206,17 @@ export class LedgerPeaks {
     const count = this.#counts.get(keyOf(entry));
     if (count !== undefined) count.live--;
   }
+
+  /** Drops owners that have nothing left; does so again when twice as many have come together. */
+  #forgetIdle(): void {
+    for (const [key, { live }] of this.#counts) if (live === 0) this.#counts.delete(key);
+    this.#limit = Math.max(COUNTS_KEPT, 2 * this.#counts.size);
+  }
+}
+
+/** Not the entry itself, which would keep its subject. */
+function topOf({ kind, of, owner, site }: Entry): Omit<LedgerPeak, 'live' | 'peak'> {
+  return { kind, of, owner, site };
 }
 
 /** @internal What a thing without an entry is called. */

@@ -32,6 +32,8 @@ interface NewMapping {
 export class AddressSpace {
   /** Is told of each mapping that a call has ended, after that. */
   onUnmap: ((file: OpenFile, call: string) => void) | null = null;
+  /** Its process was killed. */
+  isKilled = false;
   readonly #coherency: CoherencyDomain;
   readonly #mappings = new Set<UserMapping>();
   #nextAddress = MMAP_BASE;
@@ -48,7 +50,8 @@ export class AddressSpace {
   /** Maps `backing` behind all others. The mapping takes over one reference of `file`. */
   enter({ vma, maxProt, backing, file, accessor }: NewMapping): UserMapping {
     const extents = backing.memory.extents.map(({ phys, length }) => ({ phys, sizeBytes: length }));
-    const view = new CpuView(this.#coherency, { extents, attribute: backing.memory.attribute, accessor });
+    const { attribute } = backing.memory;
+    const view = new CpuView(this.#coherency, { extents, attribute, accessor: this.#ownedBy(accessor) });
     const address = this.#nextAddress as VirtAddr;
     const { prot, shared, length: sizeBytes } = vma;
     const all = { address, sizeBytes, viewOffset: 0, view, backing, file, shared, prot, maxProt, ownPages: new Map() };
@@ -90,10 +93,18 @@ export class AddressSpace {
       const vma = mapping.part(0, mapping.sizeBytes);
       const { accessor, attribute } = vma.view;
       const extents = vma.backing.memory.extents.map(({ phys, length }) => ({ phys, sizeBytes: length }));
-      const view = new CpuView(this.#coherency, { extents, attribute, accessor: { ...accessor, name } });
+      const view = new CpuView(this.#coherency, {
+        extents,
+        attribute,
+        accessor: child.#ownedBy({ ...accessor, name }),
+      });
       child.#copy({ ...vma, view });
     }
     return child;
+  }
+
+  #ownedBy(accessor: Accessor): Accessor {
+    return { ...accessor, isKilled: () => this.isKilled };
   }
 
   /** One more mapping of something that is mapped. */

@@ -201,7 +201,7 @@ export class DmaBufFile extends OpenFile {
     const { flags } = call.copyIn(DMA_BUF_IOCTL_SYNC.layout);
     const dir = syncDirection(flags);
     const { brackets, name } = call.process;
-    const caller = { by: name, call: syncCallText(flags) };
+    const caller = { by: name, call: syncCallText(flags), counts: true };
     if ((flags & DMA_BUF_SYNC.end) !== 0) {
       yield* endAccess(buf, dir, null, caller);
       brackets?.ended(buf, flags);

@@ -27,7 +27,7 @@ import {
 } from './drm-syncobj-requests.ts';
 import { EventFd } from './eventfd.ts';
 import { openFileOrNull } from './fd-lookup.ts';
-import { type FenceFile, fenceFileAt, fenceFileFor } from './fence-file.ts';
+import { asDeadline, type FenceFile, fenceFileAt, fenceFileFor } from './fence-file.ts';
 import type { IoctlCall } from './ioctl.ts';
 import { struct } from './ioctl.ts';
 import type { SizedFor } from './sized-ioctl.ts';
@@ -148,7 +148,7 @@ function* waitFor(
     forSubmit: (flags & DRM_SYNCOBJ.waitForSubmit) !== 0,
     available: (flags & DRM_SYNCOBJ.waitAvailable) !== 0,
     untilNs: until > NEVER_NS ? Infinity : until,
-    deadlineNs: (flags & DRM_SYNCOBJ.waitDeadline) === 0 ? null : Math.max(0, deadline),
+    deadlineNs: (flags & DRM_SYNCOBJ.waitDeadline) === 0 ? null : asDeadline(deadline),
   });
 }
 

@@ -1,10 +1,11 @@
 /**
- * A sync file as a process sees it: a fence that can be polled, looked into, and merged with another.
+ * A sync file as a process sees it: a fence that can be polled, looked into, hurried, and merged with another.
  *
  * @see Linux 6.1 `drivers/dma-buf/sync_file.c` sync_file_fops; `include/uapi/linux/sync_file.h`
  */
+import { assert } from '../base/assert.ts';
 import { ErrnoError } from '../base/errors.ts';
-import type { DmaFence } from '../dmabuf/dma-fence.ts';
+import { DmaFence } from '../dmabuf/dma-fence.ts';
 import { type SyncFenceInfo, SyncFile } from '../dmabuf/sync-file.ts';
 import { noIoctl, OpenFile, POLL, type PollTable } from './file.ts';
 import { type IoctlCall, ioctlRequest, struct } from './ioctl.ts';
@@ -31,6 +32,16 @@ export const SYNC_IOC_FILE_INFO = ioctlRequest('SYNC_IOC_FILE_INFO', 'rw', '>', 
   num_fences: 'u32',
   pad: 'u32',
   sync_fence_info: 'ptr',
+});
+
+/**
+ * Tells the drivers of a sync file's fences by when the program would like them signalled: a hint, in simulated ns. From Linux 6.6 on.
+ *
+ * @see Linux 6.6 `include/uapi/linux/sync_file.h` struct sync_set_deadline
+ */
+export const SYNC_IOC_SET_DEADLINE = ioctlRequest('SYNC_IOC_SET_DEADLINE', 'w', '>', 5, {
+  deadline_ns: 'u64',
+  pad: 'u64',
 });
 
 /** One fence of a sync file. @see Linux 6.1 `include/uapi/linux/sync_file.h` struct sync_fence_info */
@@ -84,6 +95,7 @@ export class FenceFile extends OpenFile {
   override ioctl(call: IoctlCall): number {
     if (call.code === SYNC_IOC_MERGE.code) this.#merge(call);
     else if (call.code === SYNC_IOC_FILE_INFO.code) this.#info(call);
+    else if (call.code === SYNC_IOC_SET_DEADLINE.code) this.#setDeadline(call);
     else throw noIoctl(call);
     return 0;
   }
@@ -118,6 +130,12 @@ export class FenceFile extends OpenFile {
     );
   }
 
+  #setDeadline(call: IoctlCall): void {
+    const { deadline_ns, pad } = call.copyIn(SYNC_IOC_SET_DEADLINE.layout);
+    if (pad !== 0) throw new ErrnoError('EINVAL', 'SYNC_IOC_SET_DEADLINE', 'pad must be 0');
+    this.syncFile.fence.setDeadline(asDeadline(deadline_ns));
+  }
+
   #info(call: IoctlCall): void {
     const { layout } = SYNC_IOC_FILE_INFO;
     const asked = call.copyIn(layout);
@@ -145,6 +163,7 @@ export function fenceFileFor(process: Process, fence: DmaFence, call: string, na
 /** @internal See `Process.installFence`. */
 export function installFence(process: Process, fence: DmaFence, options: InstallFenceOptions): number {
   const { name, call = 'sync_file_create', cloexec = true } = options;
+  assert(fence instanceof DmaFence, 'installFence: fence of %s is no DmaFence', call);
   return process.fds.publish(
     () => fenceFileFor(process, fence, call, name),
     () => undefined,
@@ -161,6 +180,11 @@ export function fenceFileAt(process: Process, fd: number): FenceFile | null {
     if (error instanceof ErrnoError) return null;
     throw error;
   }
+}
+
+/** @internal A time that a program gives, of 64 bits: what is negative to the kernel has passed, what the clock never shows is its end. */
+export function asDeadline(ns: number): number {
+  return Math.min(Math.max(0, ns), Number.MAX_SAFE_INTEGER);
 }
 
 function makerOf({ name: process, sim }: Process, call: string): SyncFileMaker {

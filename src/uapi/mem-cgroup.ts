@@ -1,6 +1,6 @@
 /**
- * Control groups that pay for the shared buffers their processes allocate from heaps, with limits: in all, and per region, which
- * is a heap by its name.
+ * Control groups that pay for the shared buffers their processes allocate from heaps and for the pages of files in memory, with limits:
+ * in all, and per region, which is a heap by its name, or `shmem` for files in memory.
  *
  * 1. A process is in one group; without a word of anybody in the root, which has no limit. A child begins in its parent's.
  * 2. A heap charges the group of the process that allocates, whole pages, before it takes memory. Every group above is charged as
@@ -9,19 +9,23 @@
  *    closing nor exit of the process that allocated ends it while somebody else holds the buffer.
  * 4. A process that moves takes no charge along. {@link MemCgroups.transfer} moves the charge of one buffer.
  * 5. A group that is removed leaves its charges to the one above.
+ * 6. A page of a file in memory is charged to the group of the process in whose system call it is first touched (`write`, `mmap`, the
+ *    making of a udmabuf) until it is freed; a touch outside of one (`fallocate`) to that of the process that made the file.
  *
  * **Inaccuracies.** Linux 6.1 charges buffers of heaps to nobody; 7.x does as an option, per page, and a memory group over its limit
  * first reclaims and then gets its OOM killer, where here the call fails at once. Limits per region are those of dmem (6.14), whose
- * regions are memories of devices. Objects of DRM devices and pages of memfds are not charged.
+ * regions are memories of devices. Objects of DRM devices are not charged.
  *
  * @see `Documentation/admin-guide/cgroup-v2.rst` memory, dmem
  */
+import { PAGE_SIZE, type Pfn } from '../base/addr.ts';
 import { assert } from '../base/assert.ts';
 import { ErrnoError } from '../base/errors.ts';
 import type { DmaBuf } from '../dmabuf/dma-buf.ts';
 import type { HeapCharge } from '../dmabuf/dma-heap.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import type { Process } from './process.ts';
+import { callingProcess } from './signals.ts';
 
 /** How to make a {@link MemCgroup}. */
 export interface MemCgroupOptions {
@@ -175,6 +179,40 @@ class BufferCharge implements HeapCharge {
   uncharge(): void {
     this.group.uncharge(this);
     this.bytes = 0;
+  }
+}
+
+/** The region of pages of files in memory. */
+const SHMEM = 'shmem';
+
+/** @internal What the pages of one file in memory are charged to, each to a group of its own: rule 6. Plain throughout. */
+export class PageCharges {
+  readonly #sim: Simulator;
+  readonly #creator: Process | null;
+  readonly #charges = new Map<Pfn, BufferCharge>();
+
+  /** @param creator - who made the file; `null`: touches outside of system calls are the root's. */
+  constructor(sim: Simulator, creator: Process | null) {
+    this.#sim = sim;
+    this.#creator = creator;
+  }
+
+  /** Gets a page and charges it. @throws {ErrnoError} `ENOMEM` over a limit; what `alloc` throws. Nothing is charged then. */
+  alloc(alloc: () => Pfn): Pfn {
+    const groups = memCgroups(this.#sim);
+    const payer = callingProcess(this.#sim) ?? this.#creator;
+    const charge = new BufferCharge(payer === null ? groups.root : groups.groupOf(payer), SHMEM);
+    charge.admit(PAGE_SIZE);
+    const frame = alloc();
+    charge.charge(PAGE_SIZE);
+    this.#charges.set(frame, charge);
+    return frame;
+  }
+
+  /** A page was freed. */
+  free(frame: Pfn): void {
+    this.#charges.get(frame)?.uncharge();
+    this.#charges.delete(frame);
   }
 }
 

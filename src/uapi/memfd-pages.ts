@@ -8,6 +8,7 @@ import { PAGE_SIZE, type Pfn, pfnToPhys } from '../base/addr.ts';
 import type { Accessor } from '../base/hazards.ts';
 import type { CoherencyDomain } from '../cache/coherency.ts';
 import type { PageAllocator } from '../mem/page-allocator.ts';
+import type { PageCharges } from './mem-cgroup.ts';
 
 const NO_PAGE = -1;
 
@@ -24,13 +25,15 @@ export class MemfdPages {
   readonly #pages: PageAllocator;
   readonly #coherency: CoherencyDomain;
   readonly #owner: string;
+  readonly #charges: PageCharges;
   #frames = new Int32Array(0);
   /** References other than the file's own. */
   readonly #holds = new Map<Pfn, number>();
   #pinned = 0;
 
-  constructor(pages: PageAllocator, coherency: CoherencyDomain, owner: string) {
+  constructor(pages: PageAllocator, coherency: CoherencyDomain, owner: string, charges: PageCharges) {
     this.#pages = pages;
+    this.#charges = charges;
     this.#coherency = coherency;
     this.#owner = owner;
   }
@@ -51,11 +54,11 @@ export class MemfdPages {
     return frame === NO_PAGE ? null : (frame as Pfn);
   }
 
-  /** The frame of page `index`, a new one if need be. @throws {ErrnoError} `ENOMEM` (retry later). */
+  /** The frame of page `index`, a new one if need be. @throws {ErrnoError} `ENOMEM`, also over a limit of who pays (retry later). */
   at(index: number): Pfn {
     const have = this.peek(index);
     if (have !== null) return have;
-    const frame = this.#pages.allocPages({ pageCount: 1, owner: this.#owner });
+    const frame = this.#charges.alloc(() => this.#pages.allocPages({ pageCount: 1, owner: this.#owner }));
     this.#coherency.zero(pfnToPhys(frame), PAGE_SIZE, CLEARING);
     if (index >= this.#frames.length) this.#grow(index + 1);
     this.#frames[index] = frame;
@@ -86,7 +89,7 @@ export class MemfdPages {
         continue;
       }
       this.#holds.delete(frame);
-      if (!own.has(frame)) this.#pages.freePages(frame, 1);
+      if (!own.has(frame)) this.#free(frame);
     }
     if (pin) this.#pinned -= frames.length;
   }
@@ -96,8 +99,13 @@ export class MemfdPages {
     for (let i = pageCount; i < this.#frames.length; i++) {
       const frame = this.peek(i);
       this.#frames[i] = NO_PAGE;
-      if (frame !== null && !this.#holds.has(frame)) this.#pages.freePages(frame, 1);
+      if (frame !== null && !this.#holds.has(frame)) this.#free(frame);
     }
+  }
+
+  #free(frame: Pfn): void {
+    this.#pages.freePages(frame, 1);
+    this.#charges.free(frame);
   }
 
   #grow(count: number): void {

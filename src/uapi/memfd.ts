@@ -16,7 +16,9 @@ import { SgTable } from '../dma-api/sg-table.ts';
 import type { PageAllocator } from '../mem/page-allocator.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import { type FileStat, O, OpenFile, PROT, type VmaBacking, type VmaRequest } from './file.ts';
+import { PageCharges } from './mem-cgroup.ts';
 import { MemfdPages } from './memfd-pages.ts';
+import type { Process } from './process.ts';
 
 /** Flags of memfd_create(2). @see Linux 6.1 `include/uapi/linux/memfd.h` */
 export const MFD = { cloexec: 1, allowSealing: 2 } as const;
@@ -52,8 +54,11 @@ export class Memfd extends OpenFile {
   /** Mappings that count as writable: with a descriptor for writing, all shared ones do. */
   #writableMappings = 0;
 
-  /** @throws {ErrnoError} `EINVAL` unknown flags, or a name of more than 249 bytes (never retry). @see memfd_create(2) */
-  constructor(sim: Simulator, options: MemfdOptions) {
+  /**
+   * @param creator - pays for pages that are touched outside of system calls; see `mem-cgroup.ts`.
+   * @throws {ErrnoError} `EINVAL` unknown flags, or a name of more than 249 bytes (never retry). @see memfd_create(2)
+   */
+  constructor(sim: Simulator, options: MemfdOptions, creator: Process | null = null) {
     const { name, flags = 0, pages, coherency } = options;
     super(O.rdwr);
     this.#sim = sim;
@@ -64,7 +69,7 @@ export class Memfd extends OpenFile {
     this.path = `/memfd:${name} (deleted)`;
     this.#seals = (flags & MFD.allowSealing) === 0 ? F_SEAL.seal : 0;
     this.#coherency = coherency;
-    this.#content = new MemfdPages(pages, coherency, `memfd ${name}`);
+    this.#content = new MemfdPages(pages, coherency, `memfd ${name}`, new PageCharges(sim, creator));
   }
 
   get sizeBytes(): number {

@@ -48,7 +48,7 @@ export function addDrmNode(device: DrmDevice, path: string): void {
 export function memfdCreate(process: Process, options: MemfdOptions): number {
   const cloexec = ((options.flags ?? 0) & MFD.cloexec) !== 0;
   return process.fds.publish(
-    () => new Memfd(process.sim, options),
+    () => new Memfd(process.sim, options, process),
     () => undefined,
     { cloexec },
   );

@@ -58,8 +58,9 @@ export class ProcessEnd {
 
   /** See `Process.kill`. */
   *kill(): Op<void> {
-    const { threads, gate, brackets } = this.#parts;
+    const { threads, gate, brackets, space } = this.#parts;
     brackets?.forget();
+    space.isKilled = true;
     const isOwn = threads.isCaller;
     const others = threads.killOthers();
     if (isOwn) this.#sim.currentTask?.kill();

@@ -90,7 +90,7 @@ export class Process {
     if (sim.objects.enabled) this.fds.notes = new FdNotes(sim, this.name, this.fds);
     this.#coherency = coherency;
     this.#syscallNs = options.syscallNs ?? 0;
-    this.#signals = new SignalState(sim, options.name);
+    this.#signals = new SignalState(sim, options.name, this);
     this.#gate = new SyscallGate(sim, this.fds, this.#signals);
     this.#threads = new ProcessThreads(sim, options.name);
     this.brackets = (options.watch ?? sim.syncs.enabled) ? new SyncBrackets(sim, options.name) : null;
@@ -316,7 +316,7 @@ export class Process {
    * A descriptor for a new sync file of `fence`, which takes a reference of its own: how a driver answers a submission. Plain; charges
    * nothing, since it is part of a request.
    *
-   * @throws {ErrnoError} `EMFILE`, `ENOMEM` (retry later); nothing is left then.
+   * @throws {ErrnoError} `EMFILE`, `ENOMEM` (retry later); nothing is left then. {InvariantError} `fence` is none.
    * @see Linux 6.1 sync_file_create, fd_install
    */
   installFence(fence: DmaFence, options: InstallFenceOptions = {}): number {

@@ -16,15 +16,16 @@
  * 5. A signal (`EINTR`) ends nothing: the call is made again.
  * 6. A submission tells both worlds: implicit waiters find the fence in the buffer, explicit ones get it as a sync file.
  *
- * **Limits.** Between its export and its import of fences somebody else may submit work of his own on the buffer: who shares a buffer among
- * several producers agrees with them on turns, as with the bare calls.
+ * **Limits.** Between its export and its import of fences somebody else may submit work of his own on the buffer: the two requests take the
+ * buffer's lock one after the other, and to import first would let two producers of two buffers wait for each other. Who shares a buffer among
+ * several producers agrees with them on turns, as with the bare calls; hazard `access.write-while-writing` names who does not.
  *
  * @see Linux 6.1 `include/uapi/linux/dma-buf.h`; `Documentation/driver-api/dma-buf.rst` "Implicit Fence Poll Support"
  */
 import { assert } from '../base/assert.ts';
 import { ErrnoError } from '../base/errors.ts';
 import { DMA_BUF_SYNC } from '../dmabuf/dma-buf-sync.ts';
-import type { DmaFence } from '../dmabuf/dma-fence.ts';
+import { DmaFence } from '../dmabuf/dma-fence.ts';
 import { lift, type MaybeOp, type Op } from '../sim/op.ts';
 import { DMA_BUF_IOCTL_EXPORT_SYNC_FILE, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, DMA_BUF_IOCTL_SYNC } from './dma-buf-file.ts';
 import { F } from './fcntl.ts';
@@ -73,6 +74,7 @@ export interface SharedUse {
  */
 export type SharedSubmit = (waits: readonly DmaFence[]) => DmaFence;
 
+const ACCESSES: readonly SharedAccess[] = ['read', 'write', 'read-write'];
 const { read: READ, rw: RW, start: START, end: END, write: WRITE } = DMA_BUF_SYNC;
 
 /** One shared buffer, as one process sees it. */
@@ -123,7 +125,7 @@ export class SharedBuffer {
    * @throws {ErrnoError} `ENODEV`, `EINVAL` the buffer can not be mapped (never retry); what the exporter throws. `body` did not run then,
    *   unless it is the end that the exporter failed.
    * @throws what `body` throws; the access is ended.
-   * @throws {InvariantError} it was closed; or `overwrite` without `'write'`.
+   * @throws {InvariantError} it was closed; an unknown `access`; or `overwrite` without `'write'`.
    */
   *withAccess<T>(
     access: SharedAccess,
@@ -132,6 +134,7 @@ export class SharedBuffer {
   ): Op<T> {
     const { after = [], overwrite = false } = options;
     this.#check('withAccess');
+    checkAccess('withAccess', access);
     assert(!overwrite || access === 'write', "withAccess: overwrite goes with 'write' only, not with %s", access);
     yield* this.#flush();
     for (const fence of after) yield* waitForExplicit(this.process, fence);
@@ -205,7 +208,7 @@ export class SharedBuffer {
  * @throws {ErrnoError} `EMFILE`, `ENOMEM` (retry later); `EBADF`, `EINVAL` an explicit fence that is none (never retry). If the job was submitted
  *   by then, it is over: this has waited for it.
  * @throws what `submit` throws; nothing is submitted then.
- * @throws {InvariantError} no buffer, buffers of several processes, or one that was closed.
+ * @throws {InvariantError} no buffer, buffers of several processes, one that was closed, or an unknown access; `submit` gave no fence.
  */
 export function* submitShared(
   uses: readonly SharedUse[],
@@ -215,6 +218,7 @@ export function* submitShared(
   const [first] = uses;
   assert(first !== undefined, 'submitShared: uses is empty');
   const { process } = first.buffer;
+  for (const { access } of uses) checkAccess('submitShared', access);
   assert(
     uses.every(({ buffer }) => buffer.process === process),
     'submitShared: buffers of several processes',
@@ -228,6 +232,7 @@ export function* submitShared(
     }
     for (const { buffer, access } of uses) files.push(yield* exportFences(buffer, access));
     const fence = submit(files.map((fd) => fenceOf(process, fd)));
+    assert(fence instanceof DmaFence, 'submitShared: submit gave no fence');
     try {
       return yield* publish(uses, fence);
     } finally {
@@ -259,6 +264,10 @@ function* publish(uses: readonly SharedUse[], fence: DmaFence): Op<number> {
       if (fd >= 0) yield* process.close(fd);
     }
   }
+}
+
+function checkAccess(op: string, access: SharedAccess): void {
+  assert(ACCESSES.includes(access), "%s: access %s is not 'read', 'write' or 'read-write'", op, access);
 }
 
 function* exportFences({ process, fd }: SharedBuffer, access: SharedAccess): Op<number> {

@@ -24,14 +24,18 @@ import { settle } from '../sim/settle.ts';
 import type { Simulator } from '../sim/simulator.ts';
 import { type Task, WaiterList } from '../sim/task.ts';
 import { WaitQueue } from '../sim/wait-queue.ts';
+import type { Process } from './process.ts';
 
 /** @internal Signals to one process. */
 export class SignalState {
   /** Signals so far. */
   count = 0;
   readonly queue: WaitQueue;
+  /** Whose they are; `null`: a part of a test. */
+  readonly process: Process | null;
 
-  constructor(sim: Simulator, name: string) {
+  constructor(sim: Simulator, name: string, process: Process | null = null) {
+    this.process = process;
     this.queue = new WaitQueue(sim, `signals to ${name}`);
   }
 
@@ -75,6 +79,11 @@ export class CallsUnderWay {
 /** @internal The system calls that are under way. Plain. */
 export function callsUnderWay(sim: Simulator): CallsUnderWay {
   return sim.part(CallsUnderWay);
+}
+
+/** @internal The process whose system call the running task is in, or `null`. Plain. */
+export function callingProcess(sim: Simulator): Process | null {
+  return callsUnderWay(sim).of(sim.currentTask)?.signals.process ?? null;
 }
 
 /** Whether a signal came during the running task's system call. Plain. @see Linux `signal_pending(current)` */

@@ -118,7 +118,7 @@ export class UdmabufFile extends OpenFile {
    *
    * @returns the descriptor.
    * @throws {ErrnoError} `EINVAL` offset or size off a page, no page at all, more than the limits, beyond the file's end, not sealed
-   *   against shrinking, or sealed against writing; `EBADFD` a descriptor that is not open or no file in memory; `EFBIG` an offset
+   *   against shrinking, or sealed against writing, be it of new mappings only; `EBADFD` a descriptor that is not open or no file in memory; `EFBIG` an offset
    *   beyond any file; `ENOTTY`, `EFAULT` (never retry); `ENOMEM`, `EMFILE` (retry later). Nothing is left.
    * @see Linux 6.1 udmabuf_ioctl, udmabuf_create
    */
@@ -189,7 +189,7 @@ export class UdmabufFile extends OpenFile {
 function pinItem(process: Process, item: Item): { readonly memfd: Memfd; readonly frames: readonly Pfn[] } {
   const memfd = memfdOf(process, item.memfd | 0);
   const seals = memfd.getSeals();
-  if ((seals & F_SEAL.shrink) === 0 || (seals & F_SEAL.write) !== 0) {
+  if ((seals & F_SEAL.shrink) === 0 || (seals & (F_SEAL.write | F_SEAL.futureWrite)) !== 0) {
     const why = `seals 0x${seals.toString(16)}: it must be sealed against shrinking and not against writing`;
     throw new ErrnoError('EINVAL', 'udmabuf_create', why);
   }

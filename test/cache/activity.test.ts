@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { type PhysAddr, physAddr } from '../../src/base/addr.ts';
 import { HazardError } from '../../src/base/errors.ts';
 import type { Accessor } from '../../src/base/hazards.ts';
-import type { AccessKind, Activity, Work, WorkSpec } from '../../src/cache/activity.ts';
+import { type AccessKind, Activity, type Work, type WorkSpec } from '../../src/cache/activity.ts';
+import { Simulator } from '../../src/sim/simulator.ts';
 import { app, BASE, camera, Machine, type MachineOptions, nic } from './machine.ts';
 
 interface Flag {
@@ -249,5 +250,35 @@ describe('while nothing is at work', () => {
     end();
     world.cpu('read', 2);
     expect([heard, world.activity.isActive]).toEqual([['app read', 'camera0 write'], false]);
+  });
+});
+
+describe('what is kept', () => {
+  it('of a work that is over is what reports tell of it: not its accesses, nor what it waited for', () => {
+    const world = setUp();
+    const first = working(world, 'write', 1);
+    const second = world.take({ accessor: nic.accessor, waits: [{ signaled: true }], after: first });
+    world.activity.begin(second);
+    world.device('read', 2, nic);
+    world.activity.end(first);
+    world.activity.end(second);
+    const nothing = { read: null, write: null };
+    for (const work of [first, second]) expect([work.own, work.others]).toEqual([nothing, nothing]);
+    expect(Object.keys(second.spec)).toEqual(['accessor', 'name', 'fence', 'remedy']);
+  });
+
+  it('of accesses by the CPU that go on where the last one ended is one place in the program', () => {
+    const sim = new Simulator({ hazards: 'record', callSites: 4 });
+    const activity = new Activity(sim);
+    const spec = { accessor: camera.accessor, name: "job 'blit'", fence: 'camera0:3', remedy: 'wait for it' };
+    activity.begin(activity.submit(spec));
+    for (let i = 0; i < 100; i++) activity.access('read', physAddr(BASE + 4 * i), 4, app);
+    activity.access('read', BASE, 4, app);
+    expect(sim.site()).not.toBeNull();
+    activity.access('read', physAddr(BASE + 4096), 4, app);
+    expect(sim.site()).toBeNull();
+    activity.access('write', physAddr(BASE + 396), 4, camera.accessor);
+    activity.finish();
+    expect(sim.hazards).toMatchObject([{ first: { who: 'app', site: expect.stringContaining('activity.test.ts') } }]);
   });
 });

@@ -21,6 +21,26 @@ describe('a device that does not snoop and a CPU', () => {
     expect(machine.hazards).toEqual([]);
   });
 
+  it('gives the CPU the one old line that it had of a large buffer, which the device wrote at one go', () => {
+    const sizeBytes = 1024 * KIB;
+    const machine = new Machine({ ramBytes: 2 * sizeBytes });
+    const { domain } = machine;
+    const middle = at(sizeBytes / 2);
+    domain.cpuWrite(middle, bytesOf(8, 1), 0, 8, 'cached', app);
+    machine.devicePuts(at(16), sizeBytes - 32, 7);
+    machine.devicePuts(at(0), sizeBytes, 8);
+    expect(machine.deviceGets(BASE, sizeBytes).every((byte) => byte === 8)).toBe(true);
+    expect([machine.takeHazards(), domain.splitLines]).toEqual([[], 0]);
+    domain.cpuRead(middle, new Uint8Array(4), 0, 4, 'cached', app);
+    expect(machine.takeStale()).toMatchObject({ phys: middle, staleBytes: 4, writer: { who: 'camera0' } });
+    domain.cpuRead(at(sizeBytes / 2 + LINE), new Uint8Array(4), 0, 4, 'cached', app);
+    expect(machine.takeHazards()).toEqual([]);
+    domain.clean(middle, LINE, kernel);
+    expect(machine.takeLost()).toMatchObject({ hazard: 'device-write.lost', phys: middle, lostLines: 1 });
+    expect(machine.deviceGets(at(sizeBytes / 2 + LINE), LINE)).toEqual(bytesOf(LINE, 8));
+    expect(machine.takeHazards()).toEqual([]);
+  });
+
   it('gives the CPU old lines without it, and names the call that is missing', () => {
     const { machine, ...rest } = primed();
     rest.put(FRAME, 7);

@@ -51,6 +51,21 @@ describe('CpuCache', () => {
     expect(out[0]).toBe(3);
   });
 
+  it('tells lines apart that are far from each other in one set, whatever the number of sets', () => {
+    for (const sets of [64, 48]) {
+      const { memory } = new Machine({ bytes: false });
+      const far = new CpuCache(memory, { sets, ways: 2 });
+      const first = 3 + sets * 400;
+      const lines = [first, first + sets * 2 ** 26, first + sets * 2 ** 38];
+      const touch = (n: number): void => far.read(physAddr((lines[n] as number) * LINE), null, 0, LINE);
+      for (const n of [0, 1, 0, 2, 0, 1]) touch(n);
+      expect(far.counters).toMatchObject({ hits: 2, misses: 4, evictions: 2 });
+      expect([far.validLines, far.clean(physAddr(first * LINE), LINE)]).toEqual([2, 1]);
+      far.invalidate(physAddr((lines[1] as number) * LINE), LINE);
+      expect([far.validLines, far.counters.invalidated]).toEqual([1, 1]);
+    }
+  });
+
   it('lets the line go that was used longest ago, and writes it back if it is dirty', () => {
     cache.write(at(0), bytesOf(1, 1), 0, 1);
     cache.write(at(2 * LINE), bytesOf(1, 2), 0, 1);

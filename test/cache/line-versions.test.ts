@@ -39,4 +39,22 @@ describe('LineVersions', () => {
     expect(lines.existing(far)).toBe(chunk);
     expect(lines.chunkOf(far + LINES_PER_CHUNK)).not.toBe(chunk);
   });
+
+  it('has a chunk that was filled whole ready when a line of it is asked for', () => {
+    const lines = new LineVersions();
+    const first = 5 * LINES_PER_CHUNK;
+    lines.chunkOf(first + 3).set(3, 2, 1);
+    lines.wholeChunk(first).fillAll(7);
+    const whole = lines.existing(first);
+    expect([whole?.behind, whole?.newestAt(3), whole?.newestAt(4)]).toEqual([0, 7, 7]);
+    const chunk = lines.chunkOf(first + 3);
+    expect([chunk.newest[3], chunk.memoryAt(3), chunk.newest[LINES_PER_CHUNK - 1]]).toEqual([7, 7, 7]);
+    chunk.set(3, 8, 7);
+    expect([lines.existing(first)?.newestAt(3), chunk.memoryAt(3), chunk.memoryAt(4), chunk.behind]).toEqual([
+      8, 7, 7, 1,
+    ]);
+    lines.wholeChunk(first).fillAll(9);
+    lines.wholeChunk(first).fillAll(10);
+    expect([lines.chunkOf(first).newest[3], lines.chunkOf(first).memoryAt(3)]).toEqual([10, 10]);
+  });
 });

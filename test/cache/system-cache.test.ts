@@ -111,6 +111,16 @@ describe('the cost of a system cache', () => {
     expect(machine.sim.now).toBe(230);
   });
 
+  it('loses neighbours of both kinds of writers to an invalidate of another: told is who wrote the first byte', () => {
+    const machine = new Machine({ systemCache });
+    machine.view('cached').write(LINE + 32, bytesOf(32, 1));
+    machine.domain.evict(at(LINE), LINE);
+    machine.devicePuts(at(LINE), 32, 2, isp);
+    machine.domain.invalidate(BASE, LINE + 1);
+    const lost = { hazard: 'cache.neighbour-destroyed', phys: at(LINE), lostLines: 1, writer: { who: 'isp0' } };
+    expect(machine.takeHazards()).toMatchObject([{ hazard: 'device-write.lost' }, lost]);
+  });
+
   it('is nothing where there is none', () => {
     expect(new Machine().domain.systemCache).toBeNull();
   });

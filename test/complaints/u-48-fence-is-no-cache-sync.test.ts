@@ -78,7 +78,7 @@ describe('U-48: "I wait for the fence, and the picture is the old one; x86 is co
     const bad = runs.filter(({ wrongBytes }) => wrongBytes > 0);
     expect(bad.length).toBeGreaterThan(0);
     for (const { found } of bad) {
-      expect(found).toEqual(['cpu-read.stale <- missing-fence: app must call wait for the fence of gpu0']);
+      expect(found).toEqual([`cpu-read.stale <- missing-fence: app must call wait for fence gpu0:1 (job 'draw')`]);
     }
   });
 

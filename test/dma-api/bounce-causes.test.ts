@@ -1,23 +1,13 @@
 /** A bounce buffer is a copy of the driver's memory: who reads the old one of the two is told so, byte by byte. */
 import { describe, expect, it } from 'vitest';
-import { type DmaAddr, type PhysAddr, pfnToPhys } from '../../src/base/addr.ts';
-import type { Cause } from '../../src/base/cause.ts';
-import { describeHazard, type HazardFacts, type LostWriteFacts, type StaleReadFacts } from '../../src/base/hazards.ts';
-import { CpuView } from '../../src/cache/cpu-view.ts';
-import type { Device } from '../../src/dma-api/device.ts';
+import { type DmaAddr, pfnToPhys } from '../../src/base/addr.ts';
 import type { DmaDirection } from '../../src/dma-api/direction.ts';
-import {
-  dmaMappingError,
-  dmaMapSingle,
-  dmaSyncSingleForCpu,
-  dmaSyncSingleForDevice,
-  dmaUnmapSingle,
-} from '../../src/dma-api/dma-single.ts';
+import { dmaSyncSingleForCpu, dmaSyncSingleForDevice, dmaUnmapSingle } from '../../src/dma-api/dma-single.ts';
 import { DMA_BUF_SYNC } from '../../src/dmabuf/dma-buf-sync.ts';
 import { exportHeapBuffer } from '../../src/dmabuf/heap-buffer.ts';
-import type { Machine, MachineOptions } from '../../src/platform/machine.ts';
 import { pc } from '../../src/platform/pc.ts';
 import { DMA_BUF_IOCTL_SYNC } from '../../src/uapi/dma-buf-file.ts';
+import { Bench, bytes, ones, reportsOf } from './bounce-bench.ts';
 
 const { start, end, write } = DMA_BUF_SYNC;
 
@@ -245,53 +235,4 @@ function shown(ends: boolean) {
     display.port.read(sgt.dmaAddress(0), got, 0, 64);
   });
   return { got, reports: reportsOf(machine) };
-}
-
-/** A sound card that reaches 4 GiB, and a page above. */
-class Bench {
-  readonly machine: Machine;
-  readonly sound: Device;
-  readonly page: PhysAddr;
-  readonly cpu: CpuView;
-
-  constructor(options: MachineOptions = {}) {
-    this.machine = pc({ hazards: 'record', ...options });
-    this.sound = this.machine.addDevice({ name: 'sound0', coherent: true, dmaMaskBits: 32 });
-    this.page = pfnToPhys(this.machine.pages.allocPages({ order: 0, owner: 'driver' }));
-    const accessor = { name: 'driver', kind: 'cpu', via: 'linear map', beforeRead: '', afterWrite: '' } as const;
-    const extents = [{ phys: this.page, sizeBytes: 4096 }];
-    this.cpu = new CpuView(this.machine.coherency, { extents, attribute: 'cached', accessor });
-  }
-
-  get reports() {
-    return reportsOf(this.machine);
-  }
-
-  map(dir: DmaDirection): DmaAddr {
-    const address = dmaMapSingle(this.sound, this.page, 4096, dir);
-    if (dmaMappingError(this.sound, address)) throw new Error('no bounce buffer');
-    return address;
-  }
-
-  deviceWrites(address: DmaAddr, value: number): void {
-    this.sound.port.write(address, bytes(64, value), 0, 64);
-  }
-}
-
-function reportsOf({ sim }: Machine) {
-  const isAboutBytes = ({ hazard }: HazardFacts): boolean => hazard !== 'dma-debug.unmap-direction-mismatch';
-  return sim.hazards
-    .filter(isAboutBytes)
-    .map((facts): (StaleReadFacts | LostWriteFacts) & { readonly cause: Cause } => {
-      if (!('cause' in facts)) throw new Error(describeHazard(facts));
-      return facts;
-    });
-}
-
-function bytes(length: number, value: number): Uint8Array {
-  return new Uint8Array(length).fill(value);
-}
-
-function ones(length: number, value: number): number[] {
-  return Array.from(bytes(length, value));
 }

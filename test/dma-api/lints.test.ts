@@ -55,6 +55,21 @@ function exportAndMap(
 }
 
 describe('dma.map-as-flush', () => {
+  it('is no habit when three buffers have one page after the other', () => {
+    const { b, cam } = scene();
+    b.sim.run(function* () {
+      for (const name of ['frame0', 'frame1', 'frame2']) {
+        const buf = b.machine.systemHeap.alloc(PAGE_SIZE, name);
+        const att = yield* buf.attach(cam);
+        yield* att.unmapUnlocked(yield* att.mapUnlocked('bidirectional'), 'bidirectional');
+        yield* buf.detach(att);
+        buf.put();
+        yield* b.sim.delay(1);
+      }
+    });
+    expect(codes(b)).toEqual([]);
+  });
+
   it('is a habit from the third mapping in a row on that the device never looked through', () => {
     const { b, page, cam } = scene();
     mapOnce(cam, page);

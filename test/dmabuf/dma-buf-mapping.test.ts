@@ -135,7 +135,7 @@ describe('DmaBuf.vmap', () => {
 
 describe('a bracket for a part of the buffer', () => {
   it('reaches the exporter’s partial callbacks with the range; without them, the whole buffer is done', () => {
-    const b = bench();
+    const b = bench({ hazards: 'record' });
     const ranges: string[] = [];
     const note =
       (what: string) =>

@@ -497,7 +497,7 @@ describe('a bracket of CPU access', () => {
   it.each(cases)(
     'CORE-07, CORE-08: opened %s waits for a fence of usage %s: %s; closing it never does',
     (dir, usage, waits) => {
-      const b = bench();
+      const b = bench({ hazards: 'record' });
       const buf = b.fakeBuffer();
       b.sim.run(function* () {
         const fence = yield* b.fenceOn(buf.resv, DmaResvUsage[usage]);
@@ -517,7 +517,7 @@ describe('a bracket of CPU access', () => {
   );
 
   it('CORE-07: calls the exporter first and waits only when it succeeded', () => {
-    const b = bench();
+    const b = bench({ hazards: 'record' });
     const buf = b.fakeBuffer({ beginCpuAccess: refuse('EINTR') });
     const patient = b.fakeBuffer({ beginCpuAccess: () => b.sim.delay(30) }, 4096, 'patient');
     b.sim.run(function* () {
@@ -568,7 +568,7 @@ describe('a bracket of CPU access', () => {
     [Number.NaN, 'EINVAL'],
     [2 ** 32 + 1, 'EINVAL'],
   ])('DMA_BUF_IOCTL_SYNC with flags %s: %s', (flags, expected) => {
-    const b = bench();
+    const b = bench({ hazards: 'record' });
     const buf = b.fakeBuffer();
     const answer = b.sim.run(function* () {
       const error = yield* thrown(buf.ioctlSync(flags));

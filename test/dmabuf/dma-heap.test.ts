@@ -245,6 +245,7 @@ describe('a CPU bracket of a heap buffer', () => {
       seen.length = 0;
       yield* buf.beginCpuAccess('from-device');
       expect(seen).toEqual([]);
+      yield* buf.endCpuAccess('from-device');
     });
     buf.put();
   });

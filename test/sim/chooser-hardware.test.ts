@@ -33,6 +33,13 @@ function play(chooser?: Chooser): { readonly log: string; readonly choices: stri
 }
 
 describe('hardware', () => {
+  it('is free in the replay of a run in which it was free and nothing came up', () => {
+    const quiet = new Simulator({ chooser: new AdversarialChooser(random(1)) });
+    expect(new ReplayChooser(quiet.choices).choosesHardware).toBe(true);
+    expect(new ReplayChooser('01').choosesHardware).toBe(false);
+    expect(parseChoices(quiet.choices)).toEqual([]);
+  });
+
   it('does nothing of its own accord without a chooser, and with one that is not asked about it', () => {
     for (const chooser of [undefined, new FifoChooser(), new RandomChooser(random(1)), new ReplayChooser('0101')]) {
       const { log, choices } = play(chooser);

@@ -221,13 +221,13 @@ function cpuAccess(context: MayContext, state: MayState, label: string, action: 
   const memory = context.views.get(action.view) ?? '';
   const decl = machine.memory(memory);
   const isCoherent = decl.dev !== undefined && machine.device(decl.dev).coherent;
-  let how: 'cached' | 'write-combined' | 'uncached' = decl.view ?? 'cached';
-  if (decl.kind === 'uncached-heap') how = 'uncached';
+  // Normal non-cacheable memory: writes may wait in the write buffer, however it was asked for.
+  let how: 'cached' | 'write-combined' =
+    decl.view === undefined || decl.view === 'cached' ? 'cached' : 'write-combined';
+  if (decl.kind === 'uncached-heap') how = 'write-combined';
   if (decl.kind === 'coherent' || decl.kind === 'write-combine') how = isCoherent ? 'cached' : 'write-combined';
-  if (how === 'uncached') machine.barrier(state.lines);
   if (action.op === 'write') {
-    const where = how === 'cached' ? 'cache' : how === 'uncached' ? 'memory' : 'buffer';
-    machine.write(state.lines, memory, action, where, action.value);
+    machine.write(state.lines, memory, action, how === 'cached' ? 'cache' : 'buffer', action.value);
     return;
   }
   if (how === 'write-combined') machine.barrier(state.lines);

@@ -21,6 +21,8 @@ export interface Judged {
   readonly isOfBytes: boolean;
   readonly namesCall: boolean;
   readonly namesPlace: boolean;
+  /** The call is named with just the direction that was planted, and first. */
+  readonly isExact: boolean;
   /** It names the two that are not in order, but asks the wrong one of them to wait. */
   readonly isReversed: boolean;
   readonly text: string;
@@ -42,6 +44,7 @@ export function judgeReports(mutant: Mutant, outcome: Outcome): Judged[] {
     isOfBytes: false,
     namesCall: namesEnd(mutant.action, `${object}: ${what}: ${remedy}`),
     namesPlace: true,
+    isExact: false,
     isReversed: false,
     text: `${object}: ${what}; ${remedy}`,
   }));
@@ -50,6 +53,7 @@ export function judgeReports(mutant: Mutant, outcome: Outcome): Judged[] {
     isOfBytes: false,
     namesCall: namesEnd(mutant.action, message),
     namesPlace: true,
+    isExact: false,
     isReversed: false,
     text: `${label}: ${message}`,
   }));
@@ -60,6 +64,7 @@ export function judgeReports(mutant: Mutant, outcome: Outcome): Judged[] {
       isOfBytes: false,
       namesCall: mutant.action.op === 'free' && text.startsWith(`${mutant.action.memory} holds`),
       namesPlace: true,
+      isExact: false,
       isReversed: false,
       text,
     }));
@@ -73,20 +78,22 @@ function judgeHazard(mutant: Mutant, outcome: Outcome, facts: HazardFacts, at: n
     const text = `${cause.code}: ${cause.call}${cause.or === undefined ? '' : ` or ${cause.or}`} on ${cause.object ?? '-'} by ${cause.by}; instead ${cause.instead}`;
     const namesCall = namesCause(mutant, outcome, cause);
     const namesPlace = isBetween(at, cause.after, cause.before);
-    return { code: facts.hazard, isOfBytes: true, namesCall, namesPlace, isReversed: false, text };
+    const isExact = namesCause(mutant, outcome, cause, true);
+    return { code: facts.hazard, isOfBytes: true, namesCall, namesPlace, isExact, isReversed: false, text };
   }
   if ('work' in facts) {
     const { fence, work, first, second } = facts;
     const text = `fence ${fence}, ${work}; ${first.who} ${first.action} ${first.timeNs}, ${second.who} ${second.action} ${second.timeNs}; ${facts.remedy}`;
     const namesPlace = first.timeNs >= at || second.timeNs >= at;
     const [namesCall, isReversed] = namesRace(mutant, outcome, facts);
-    return { code: facts.hazard, isOfBytes: true, namesCall, namesPlace, isReversed, text };
+    return { code: facts.hazard, isOfBytes: true, namesCall, namesPlace, isExact: namesCall, isReversed, text };
   }
   if ('mapping' in facts) {
     const namesPlace = facts.call.timeNs === at;
     return {
       code: facts.hazard,
       isOfBytes: false,
+      isExact: false,
       isReversed: false,
       namesCall: namesMisuse(action, facts),
       namesPlace,
@@ -98,6 +105,7 @@ function judgeHazard(mutant: Mutant, outcome: Outcome, facts: HazardFacts, at: n
     return {
       code: facts.hazard,
       isOfBytes: false,
+      isExact: false,
       isReversed: false,
       namesCall: namesBracket(action, outcome, facts),
       namesPlace: true,
@@ -109,6 +117,7 @@ function judgeHazard(mutant: Mutant, outcome: Outcome, facts: HazardFacts, at: n
     isOfBytes: true,
     namesCall: false,
     namesPlace: false,
+    isExact: false,
     isReversed: false,
     text: facts.remedy,
   };
@@ -118,16 +127,23 @@ function isBetween(at: number, after: HazardSide | null, before: HazardSide | nu
   return (after === null || after.timeNs <= at) && (before === null || at <= before.timeNs);
 }
 
-function namesCause(mutant: Mutant, outcome: Outcome, { code, call, or = '', object = '' }: Cause): boolean {
+/** @param isStrict - a part of the direction is not enough, nor the call as the other way. */
+function namesCause(mutant: Mutant, outcome: Outcome, cause: Cause, isStrict = false): boolean {
   const { action, original } = mutant;
+  const { code, call, or = '', object = '' } = cause;
+  const least = isStrict ? -1 : 0;
   switch (action.op) {
     case 'begin':
     case 'end': {
       if (object !== outcome.bufs.get(action.buf)) return false;
       const step = action.op === 'begin' ? 'START' : 'END';
       if (action.by === 'ioctl')
-        return FLAGS[action.access].some((flag) => call === `ioctl(DMA_BUF_IOCTL_SYNC, ${step} | ${flag})`);
-      return DIRS[action.access].some((dir) => new RegExp(`^${action.op}CpuAccess(Partial)?\\(${dir}`).test(call));
+        return FLAGS[action.access]
+          .slice(least)
+          .some((flag) => call === `ioctl(DMA_BUF_IOCTL_SYNC, ${step} | ${flag})`);
+      return DIRS[action.access]
+        .slice(least)
+        .some((dir) => new RegExp(`^${action.op}CpuAccess(Partial)?\\(${dir}`).test(call));
     }
     case 'sync-cpu':
     case 'sync-device': {
@@ -137,20 +153,40 @@ function namesCause(mutant: Mutant, outcome: Outcome, { code, call, or = '', obj
     case 'dma-unmap': {
       const unmap = `dmaUnmap\\w+`;
       const dev = deviceOf(original, action.map);
-      return isDmaCall(call, unmap, dev, action.dir) || isDmaCall(or, unmap, dev, action.dir);
+      return isDmaCall(call, unmap, dev, action.dir) || (!isStrict && isDmaCall(or, unmap, dev, action.dir));
     }
     case 'dma-map':
       return isDmaCall(call, 'dmaMap\\w+', action.dev, action.dir);
     case 'barrier':
       return code === 'missing-barrier';
     case 'wait':
-    case 'idle':
+      return code === 'missing-fence' && namesFence(outcome, call, [action.fence]);
     case 'wait-point':
-    case 'submit':
-      return code === 'missing-fence';
+      return code === 'missing-fence' && namesFence(outcome, call, pointsOf(original, action.timeline, action.point));
+    case 'idle':
+      return code === 'missing-fence' && namesFence(outcome, call, fencesOn(original, action.buf));
+    case 'submit': {
+      const used = [...action.job.reads, ...action.job.writes].flatMap(({ buf }) => fencesOn(original, buf));
+      return code === 'missing-fence' && namesFence(outcome, call, [...action.waits, ...used]);
+    }
     default:
       return false;
   }
+}
+
+/** Whether `call` waits for one of `fences`, by its name. */
+function namesFence(outcome: Outcome, call: string, fences: readonly string[]): boolean {
+  return fences.some((as) => {
+    const name = outcome.fences.get(as);
+    return name !== undefined && `${call} `.includes(`wait for fence ${name} `);
+  });
+}
+
+/** Fences of jobs that touch `buf`, and those that are left in its reservation. */
+function fencesOn(program: Program, buf: string): string[] {
+  const actions = tasksOf(program).flatMap(({ steps }) => steps.map(({ action }) => action));
+  const left = actions.flatMap((action) => (action.op === 'fence' && action.writes === buf ? [action.as] : []));
+  return [...left, ...jobsOn(program, buf)];
 }
 
 function isDmaCall(call: string, name: string, dev: string, dir: string): boolean {
@@ -164,29 +200,34 @@ function deviceOf(program: Program, map: string): string {
   return '';
 }
 
-/** Whether the fence that is named is the one that was not waited for; and whether it is that of the job that did not wait. */
-function namesRace(
-  { action, original, label, kind }: Mutant,
-  outcome: Outcome,
-  { fence, work }: RaceFacts,
-): readonly [names: boolean, isReversed: boolean] {
+/** Whether the two that are named are those that nothing orders; and whether it is the wrong one of them that is asked to wait. */
+function namesRace(mutant: Mutant, outcome: Outcome, facts: RaceFacts): readonly [names: boolean, isReversed: boolean] {
+  const { action, original, label, kind } = mutant;
+  const { fence, work, remedy } = facts;
   const isFence = (as: string) => outcome.fences.get(as) === fence || work === `job '${as}'`;
+  /** The work itself has to wait, for another. */
+  const isDelayed = remedy.includes(`: let ${work} wait until `);
+  const told = (names: boolean, delays = false) =>
+    [names && isDelayed === delays, names && isDelayed !== delays] as const;
   switch (action.op) {
     case 'wait':
-      return [isFence(action.fence), false];
+      return told(isFence(action.fence));
     case 'wait-point': {
-      const names = pointsOf(original, action.timeline, action.point).some(isFence);
-      return [names, !names && submitsAfter(original, label).some(isFence)];
+      if (pointsOf(original, action.timeline, action.point).some(isFence)) return told(true);
+      return told(submitsAfter(original, label).some(isFence), true);
     }
     case 'begin':
     case 'idle':
-      return [jobsOn(original, action.buf).some(isFence), false];
+      return told(jobsOn(original, action.buf).some(isFence));
     case 'flip':
-      return [work.startsWith('scanout of '), false];
+      return told(work.startsWith('scanout of '));
     case 'submit': {
-      if (kind === 'without reservations') return [[action.as, ...conflictsOf(original, action)].some(isFence), false];
-      const names = action.waits.some(isFence);
-      return [names, !names && isFence(action.as)];
+      if (kind === 'without reservations') {
+        if (isFence(action.as) && isDelayed) return told(true, true);
+        const isPromised = promisesOn(original, action).length > 0;
+        return told([...(isPromised ? [] : [action.as]), ...conflictsOf(original, action)].some(isFence));
+      }
+      return action.waits.some(isFence) ? told(true) : told(isFence(action.as), true);
     }
     default:
       return [false, false];
@@ -221,6 +262,16 @@ function jobsOn(program: Program, buf: string): string[] {
   );
 }
 
+/** Fences that tasks leave in the reservations of the buffers of `action`, to signal them by hand. */
+function promisesOn(program: Program, { job }: Extract<Action, { readonly op: 'submit' }>): string[] {
+  const bufs = [...job.reads, ...job.writes].map(({ buf }) => buf);
+  return tasksOf(program).flatMap(({ steps }) =>
+    steps.flatMap(({ action }) =>
+      action.op === 'fence' && action.writes !== undefined && bufs.includes(action.writes) ? [action.as] : [],
+    ),
+  );
+}
+
 /** Jobs that share a buffer with `action`. */
 function conflictsOf(program: Program, action: Extract<Action, { readonly op: 'submit' }>): string[] {
   if (!action.synced) return [];
@@ -243,6 +294,13 @@ function namesMisuse(action: Action, { call }: DmaDebugFacts): boolean {
 function namesBracket(action: Action, outcome: Outcome, { buf, call, remedy }: BracketFacts): boolean {
   if (action.op !== 'begin' && action.op !== 'end') return false;
   if (buf !== outcome.bufs.get(action.buf)) return false;
+  if (action.by === 'kernel') {
+    const made = new RegExp(`^${action.op}CpuAccess`);
+    const asked = DIRS[action.access].some((dir) =>
+      new RegExp(`${action.op}CpuAccess(Partial)?\\(${dir}`).test(remedy),
+    );
+    return made.test(call) || asked;
+  }
   const step = action.op === 'begin' ? 'START' : 'END';
   return call.includes(`${step} |`) || FLAGS[action.access].some((flag) => remedy.includes(`${step} | ${flag})`));
 }

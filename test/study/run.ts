@@ -1,6 +1,13 @@
 /**
  * The planted-bug study in full: `npx tsx test/study/run.ts [--seeds N]` runs every correct program under N adversarial seeds (default
- * 1000), then every mutant, and prints the figures with all that was not found or not named.
+ * 1000), then every mutant, and prints the figures with all that was not found or not named:
+ *
+ * - *can go wrong*: the independent model knows legal hardware and a legal schedule under which a byte is wrong. *Found*: a run got a wrong byte
+ *   or a report of one. *Named*: the first report of a run names the planted call, on its object or device, and its place; a wait by its fence
+ *   and by the side that has to wait. *Just as planted*: not only a part of its direction (`START | READ` of `START | RW`, which is all that a
+ *   report at the read can know), nor only as the other way out (the unmap where a sync does as well).
+ * - *break a rule only*: leaks, brackets and directions that do not pair. *Named*: some report of some run names the call.
+ * - *false alarms*: any report of a mutant that breaks nothing, or one of bytes where none can go wrong.
  */
 import process from 'node:process';
 import { programs } from './programs.ts';

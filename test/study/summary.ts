@@ -17,6 +17,8 @@ export interface Summary {
   readonly named: number;
   /** and that of every run that was looked at. */
   readonly alwaysNamed: number;
+  /** and it is the call just as it was planted: no part of its direction, and not as the other way out. */
+  readonly namedExactly: number;
   /** No byte can go wrong, but a rule is broken: something leaks, a bracket has no partner, a direction does not fit … */
   readonly brokenRule: number;
   /** … and that is reported, */
@@ -49,6 +51,7 @@ export function summarise(results: readonly Result[]): Summary {
     reported: wrong.filter(({ reportSeed }) => reportSeed > 0).length,
     named: wrong.filter(({ namingRuns }) => namingRuns > 0).length,
     alwaysNamed: wrong.filter(({ namingRuns, reportingRuns }) => namingRuns > 0 && namingRuns === reportingRuns).length,
+    namedExactly: wrong.filter(({ report, namingRuns }) => namingRuns > 0 && report?.isExact === true).length,
     brokenRule: rule.length,
     ruleReported: rule.filter(({ reportSeed }) => reportSeed > 0).length,
     ruleNamed: rule.filter(({ isNamedOnce }) => isNamedOnce).length,
@@ -70,7 +73,7 @@ export function formatTable(results: readonly Result[]): string {
   const s = summarise(results);
   return [
     `${s.mutants} mutants`,
-    `${s.wrongBytes} can go wrong: ${s.found} found (${s.sawWrongByte} with a wrong byte, ${s.reported} reported), ${s.named} named by call and place, ${s.alwaysNamed} of them in every run`,
+    `${s.wrongBytes} can go wrong: ${s.found} found (${s.sawWrongByte} with a wrong byte, ${s.reported} reported), ${s.named} named by call and place, ${s.alwaysNamed} of them in every run, ${s.namedExactly} just as planted`,
     `${s.brokenRule} break a rule only: ${s.ruleReported} reported, ${s.ruleNamed} named`,
     `${s.harmless} can not go wrong`,
     `${s.falseAlarms} false alarms`,

@@ -8,7 +8,7 @@ import {
 import { DMA_HEAP_IOCTL_ALLOC } from '../../src/uapi/dma-heap-file.ts';
 import * as drm from '../../src/uapi/drm-ioctl.ts';
 import * as so from '../../src/uapi/drm-syncobj-requests.ts';
-import { SYNC_IOC_FILE_INFO, SYNC_IOC_MERGE } from '../../src/uapi/fence-file.ts';
+import { SYNC_IOC_FILE_INFO, SYNC_IOC_MERGE, SYNC_IOC_SET_DEADLINE } from '../../src/uapi/fence-file.ts';
 import { O } from '../../src/uapi/file.ts';
 import { type Fields, type IoctlRequest, struct } from '../../src/uapi/ioctl.ts';
 import { SW_SYNC_IOC_CREATE_FENCE, SW_SYNC_IOC_INC } from '../../src/uapi/sw-sync.ts';
@@ -80,6 +80,7 @@ const FENCES: readonly Case[] = [
   ['a merge with a timeline', 'fence', SYNC_IOC_MERGE, { fd2: 'timeline' }, 'ENOENT'],
   ['a look with flags', 'fence', SYNC_IOC_FILE_INFO, { flags: 1 }, 'EINVAL'],
   ['a look with a pad', 'fence', SYNC_IOC_FILE_INFO, { pad: 1 }, 'EINVAL'],
+  ['a deadline with a pad', 'fence', SYNC_IOC_SET_DEADLINE, { deadline_ns: 1, pad: 1 }, 'EINVAL'],
   ['a look that has memory nowhere', 'fence', SYNC_IOC_FILE_INFO, { num_fences: 1, sync_fence_info: 64 }, 'EFAULT'],
 ];
 
@@ -220,6 +221,7 @@ export const REQUESTS: readonly (readonly [
   ['timeline', SW_SYNC_IOC_INC, { value: 1 }],
   ['fence', SYNC_IOC_MERGE, { fd2: 'fence' }],
   ['fence', SYNC_IOC_FILE_INFO, {}],
+  ['fence', SYNC_IOC_SET_DEADLINE, { deadline_ns: 9 }],
   ['card', drm.DRM_IOCTL_GEM_CLOSE, { handle: FIRST }],
   ['card', drm.DRM_IOCTL_GEM_FLINK, { handle: FIRST }],
   ['card', drm.DRM_IOCTL_GET_CAP, { capability: 5 }],

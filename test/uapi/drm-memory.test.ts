@@ -1,6 +1,6 @@
 /** Memory of DRM objects: how large, how mapped, who keeps it, and the fences that a process attaches to it. */
 import { describe, expect, it } from 'vitest';
-import { PAGE_SIZE } from '../../src/base/addr.ts';
+import { PAGE_SIZE, type PhysAddr } from '../../src/base/addr.ts';
 import type { ErrnoCode } from '../../src/base/errno.ts';
 import { MIB, seconds } from '../../src/base/units.ts';
 import { DMA_BUF_SYNC } from '../../src/dmabuf/dma-buf-sync.ts';
@@ -297,27 +297,48 @@ describe('IGD: what a driver does with objects', () => {
     d.exit();
   });
 
-  it("IGD-06 import: an object of another exporter's buffer is the importer's, with the exact size", () => {
+  /** A buffer of one page of another exporter, imported; and what the kernel sees through its vmap. */
+  function foreign() {
     const d = new DrmBench();
     const device = d.device();
     const client = d.open(device);
-    const buf = d.b.fakeBuffer({}, PAGE_SIZE);
+    const { memory } = d.b.machine;
+    const buf = d.b.fakeBuffer(
+      { vmap: ({ priv }) => ({ extents: priv.memory.extents(), attribute: 'cached' }) },
+      PAGE_SIZE,
+    );
     const fd = d.app.fds.install(buf);
+    const withVmap = (use: (phys: PhysAddr) => void): void => {
+      const map = d.run(() => buf.vmap());
+      for (const { phys } of map.extents) use(phys);
+      d.run(() => buf.vunmap(map));
+    };
+    return { d, device, client, buf, fd, memory, withVmap };
+  }
+
+  it("IGD-06 import: an object of another exporter's buffer is the importer's, with the exact size; its vmap works", () => {
+    const { d, device, client, buf, fd, memory, withVmap } = foreign();
     d.toHandle(client, fd);
     expect(device.objects.map(({ sizeBytes, device: owner }) => [sizeBytes, owner])).toEqual([[PAGE_SIZE, device]]);
     expect(buf.priv.calls.filter((call) => call.startsWith('map'))).toHaveLength(1);
+    withVmap((phys) => memory.write(phys, PATTERN, 0, 16));
+    expect(d.run(() => d.app.mmap(fd)).read(0, 16)).toEqual(PATTERN);
     d.exit();
   });
 
-  it('IGD-07 import_ownership: an import keeps the buffer when its fd is closed', () => {
-    const d = new DrmBench();
-    const device = d.device();
-    const client = d.open(device);
-    const buf = d.b.fakeBuffer({}, PAGE_SIZE);
-    const fd = d.app.fds.install(buf);
+  it('IGD-07 import_ownership: an import keeps the buffer when its fd is closed, and its pages what was filled in', () => {
+    const { d, device, client, buf, fd, memory, withVmap } = foreign();
+    const filled = new Uint8Array(PAGE_SIZE).fill(0xc5);
+    withVmap((phys) => memory.write(phys, filled, 0, PAGE_SIZE));
     const handle = d.toHandle(client, fd);
     d.close(fd);
-    expect([buf.released, device.objects[0]?.memory().sizeBytes]).toEqual([false, PAGE_SIZE]);
+    expect(buf.released).toBe(false);
+    expect(device.objects[0]?.memory().segments()).toHaveLength(1);
+    const again = d.toFd(client, handle);
+    const mapping = d.run(() => d.app.mmap(again));
+    expect(mapping.read(0, PAGE_SIZE)).toEqual(filled);
+    mapping.munmap();
+    d.close(again);
     d.closeHandle(client, handle);
     expect(buf.released).toBe(true);
     d.exit();

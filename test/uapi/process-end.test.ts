@@ -1,11 +1,16 @@
 /** How a process ends: its threads go first, wherever they are, and with the last of them everything that it held. */
 import { describe, expect, it } from 'vitest';
+import { physToPfn } from '../../src/base/addr.ts';
 import { InvariantError } from '../../src/base/assert.ts';
+import type { DmaBuf } from '../../src/dmabuf/dma-buf.ts';
+import { DrmDevice, vkmsDriver } from '../../src/uapi/drm-device.ts';
+import { DrmFile } from '../../src/uapi/drm-file.ts';
+import { DRM_IOCTL_GEM_CLOSE, DRM_IOCTL_PRIME_FD_TO_HANDLE } from '../../src/uapi/drm-ioctl.ts';
 import { eventfd } from '../../src/uapi/node-setup.ts';
 import type { Process } from '../../src/uapi/process.ts';
 import { ProcessThreads } from '../../src/uapi/process-threads.ts';
 import { SW_SYNC_PATH } from '../../src/uapi/sw-sync.ts';
-import { type Bench, bench } from '../bench.ts';
+import { type Bench, bench, type FakePriv } from '../bench.ts';
 import { explore, judge, pause, type Race } from './races.ts';
 import { allocBuffer } from './system.ts';
 import { openTimeline, wait } from './user.ts';
@@ -178,6 +183,97 @@ describe('Process.kill', () => {
     });
     b.sim.run();
     expect([other.outcome, main.outcome, ...held(app)]).toEqual(['killed', 'killed', 0, 0, 0]);
+  });
+});
+
+describe('a thread that is killed while it gives something back', () => {
+  /** A buffer whose exporter takes 500 ns to release it. */
+  function slowBuffer(b: Bench): DmaBuf<FakePriv> {
+    return b.fakeBuffer({
+      *release({ priv: { memory } }) {
+        yield* b.sim.delay(300);
+        yield* b.sim.delay(200);
+        b.machine.pages.freePages(physToPfn(memory.physAddress(0)), 2);
+      },
+    });
+  }
+
+  it.each([0, 50, 100, 250, 300, 301, 450, 600])('after %i ns, ends when the release is over', (killNs) => {
+    const b = bench();
+    const app = b.machine.addProcess({ name: 'app' });
+    const buf = slowBuffer(b);
+    const fd = app.fds.install(buf);
+    let goesOn = false;
+    const thread = app.spawn('closer', function* () {
+      yield* app.close(fd);
+      goesOn = true;
+    });
+    b.sim.run(function* () {
+      yield* b.sim.delay(killNs);
+      yield* app.kill();
+      expect([buf.released, thread.outcome, goesOn]).toEqual([true, 'killed', false]);
+    });
+  });
+
+  it('gives several buffers back that one call was the last user of', () => {
+    for (let killNs = 0; killNs <= 1200; killNs += 100) {
+      const b = bench();
+      const app = b.machine.addProcess({ name: 'app' });
+      const [ours, theirs] = app.socketpair();
+      const bufs = [slowBuffer(b), slowBuffer(b)];
+      app.sendmsg(ours, { bytes: Uint8Array.of(1), fds: bufs.map((buf) => app.fds.install(buf)) });
+      for (const fd of app.fds.open.slice(2)) app.fds.drop(fd);
+      app.spawn('closer', () => app.close(theirs));
+      b.sim.run(function* () {
+        yield* b.sim.delay(killNs);
+        yield* app.kill();
+        expect(bufs.map(({ released }) => released)).toEqual([true, true]);
+      });
+    }
+  });
+
+  it('releases the buffer, in every order of the kill and the steps of the release', () => {
+    const race: Race = ({ system, one, two }) => {
+      const buf = system.fakeBuffer({
+        *release({ priv: { memory } }) {
+          yield* pause(system);
+          yield* pause(system);
+          system.machine.pages.freePages(physToPfn(memory.physAddress(0)), 2);
+        },
+      });
+      const fd = one.fds.install(buf);
+      one.spawn('closer', () => one.close(fd));
+      two.spawn('killer', function* () {
+        yield* pause(system);
+        yield* one.kill();
+        expect([buf.released, ...held(one)]).toEqual([true, 0, 0, 0]);
+      });
+    };
+    expect(explore(race)).toBeGreaterThan(1);
+  });
+
+  it('ends an import, however long another task holds its lock', () => {
+    for (let killNs = 0; killNs <= 2000; killNs += 200) {
+      const b = bench();
+      const app = b.machine.addProcess({ name: 'app' });
+      const dma = b.device('vkms', { coherent: true });
+      const { pages, coherency } = b.machine;
+      const vkms = new DrmDevice(b.sim, { driver: vkmsDriver, device: dma, pages, coherency });
+      const card = app.fds.install(new DrmFile(vkms));
+      const buf = b.fakeBuffer();
+      const fd = app.fds.install(buf);
+      b.sim.run(function* () {
+        const { handle } = yield* app.ioctl(card, DRM_IOCTL_PRIME_FD_TO_HANDLE, { fd });
+        yield* app.close(fd);
+        b.sim.spawn('holder', () => buf.resv.withLock(() => b.sim.delay(1500)));
+        yield* b.sim.delay(0);
+        const closer = app.spawn('closer', () => app.ioctl(card, DRM_IOCTL_GEM_CLOSE, { handle }));
+        yield* b.sim.delay(killNs);
+        yield* app.kill();
+        expect(buf.released).toBe(true);
+        if (killNs <= 800) expect(closer.outcome).toBe('killed');
+      });
+    }
   });
 });
 

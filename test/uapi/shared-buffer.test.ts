@@ -5,6 +5,7 @@ import type { GpuBatch } from '../../src/devices/gpu/gpu-batch.ts';
 import type { GpuBuffer, GpuJob } from '../../src/devices/gpu/gpu-job.ts';
 import { Gpu } from '../../src/devices/gpu.ts';
 import { DMA_BUF_SYNC } from '../../src/dmabuf/dma-buf-sync.ts';
+import type { DmaFence } from '../../src/dmabuf/dma-fence.ts';
 import { AdversarialChooser } from '../../src/sim/adversarial-chooser.ts';
 import { type Chooser, RandomChooser } from '../../src/sim/chooser.ts';
 import type { Op } from '../../src/sim/op.ts';
@@ -384,7 +385,7 @@ describe('SharedBuffer.submit', () => {
     expect(hazards).toEqual([]);
   });
 
-  it('refuses nothing to use, buffers of two processes, and a fence that is none', () => {
+  it('refuses nothing to use, buffers of two processes, an unknown access, and a fence that is none', () => {
     const s = new Scene();
     s.play(function* () {
       const other = s.system.machine.addProcess({ name: 'other' });
@@ -405,6 +406,12 @@ describe('SharedBuffer.submit', () => {
       const uses = [mine, theirs].map((buffer) => ({ buffer, access: 'read' as const }));
       expect(yield* message(submitShared(uses, never))).toContain('several processes');
       expect(yield* message(mine.submit('read', never, [{ syncFile: mine.fd }]))).toContain('EINVAL');
+      expect(yield* message(mine.submit('look' as 'read', never))).toContain('access look is not');
+      expect(yield* message(mine.withAccess('look' as 'read', never))).toContain('access look is not');
+      const open = s.app.fds.open.length;
+      const nothing = () => undefined as unknown as DmaFence;
+      expect(yield* message(mine.submit('read', nothing))).toContain('submit gave no fence');
+      expect(s.app.fds.open.length).toBe(open);
       yield* other.kill();
     });
   });

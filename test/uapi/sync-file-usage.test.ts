@@ -4,7 +4,7 @@ import { DMA_BUF_SYNC } from '../../src/dmabuf/dma-buf-sync.ts';
 import { DmaFence } from '../../src/dmabuf/dma-fence.ts';
 import { allocDmaFenceContext, countLiveDmaFences } from '../../src/dmabuf/dma-fence-world.ts';
 import { memoryUsage } from '../../src/uapi/accounting.ts';
-import { SYNC_IOC_FILE_INFO } from '../../src/uapi/fence-file.ts';
+import { SYNC_IOC_FILE_INFO, SYNC_IOC_SET_DEADLINE } from '../../src/uapi/fence-file.ts';
 import { describeLeftSyncFiles } from '../../src/uapi/sync-file-usage.ts';
 import { type Bench, bench, errno } from '../bench.ts';
 import { exportSyncFile, importSyncFile, merge, openTimeline, wait } from './user.ts';
@@ -59,9 +59,43 @@ describe('Process.installFence', () => {
     const { b, app, submit } = scene(3);
     const fence = submit(1);
     expect(() => app.installFence(fence)).toThrow(errno('EMFILE'));
+    expect(() => app.installFence({} as DmaFence, { call: 'BLIT' })).toThrow('fence of BLIT is no DmaFence');
     expect(app.fds.reserved).toEqual([]);
     fence.signal();
     fence.put();
+    expect(countLiveDmaFences(b.sim)).toBe(0);
+  });
+});
+
+describe('SYNC_IOC_SET_DEADLINE', () => {
+  it('N-06: tells the driver of every fence that is pending, and of no other, by when somebody would like it', () => {
+    const { b, app } = scene();
+    const wishes: string[] = [];
+    const ops = {
+      setDeadline: ({ name }: DmaFence, ns: number): undefined => {
+        wishes.push(`${name} by ${ns}`);
+      },
+    };
+    const fences = ['gpu0', 'display0', 'video0'].map(
+      (name) => new DmaFence(b.sim, allocDmaFenceContext(b.sim, name), 1, ops),
+    );
+    const [one = -1, two = -1, three = -1] = fences.map((fence) => app.installFence(fence));
+    b.sim.run(function* () {
+      const all = yield* merge(app, yield* merge(app, one, two), three);
+      fences[1]?.signal();
+      // 2^64 - 1 has passed long ago to the kernel; 2^62 is later than any clock shows.
+      for (const deadline_ns of [5000, -1, 2 ** 62]) {
+        wishes.length = 0;
+        yield* app.ioctl(all, SYNC_IOC_SET_DEADLINE, { deadline_ns });
+        const ns = deadline_ns === 5000 ? 5000 : deadline_ns < 0 ? 0 : Number.MAX_SAFE_INTEGER;
+        expect(wishes).toEqual([`gpu0:1 by ${ns}`, `video0:1 by ${ns}`]);
+      }
+      yield* app.kill();
+    });
+    for (const fence of fences) {
+      if (!fence.signaled) fence.signal();
+      fence.put();
+    }
     expect(countLiveDmaFences(b.sim)).toBe(0);
   });
 });

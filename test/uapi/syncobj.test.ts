@@ -209,7 +209,11 @@ describe('waiting', () => {
     s.exit();
   });
 
-  it('a wait can tell the driver when it would like it signalled', () => {
+  it.each([
+    [12345, 12345],
+    [-1, 0],
+    [2 ** 62, Number.MAX_SAFE_INTEGER],
+  ])('N-06: a wait can tell the driver that it would like it signalled by %s', (deadline, told) => {
     const s = new SyncobjBench();
     const handle = s.createSyncobj();
     const wishes: number[] = [];
@@ -219,9 +223,9 @@ describe('waiting', () => {
       },
     });
     s.run(() => s.putFence(handle, fence));
-    const args = { handles: array([handle], 4), count_handles: 1, flags: waitDeadline, deadline_nsec: 12345 };
+    const args = { handles: array([handle], 4), count_handles: 1, flags: waitDeadline, deadline_nsec: deadline };
     expect(s.codeOf(() => s.app.ioctl(s.client, DRM_IOCTL_SYNCOBJ_WAIT, args))).toBe('ETIME');
-    expect(wishes).toEqual([12345]);
+    expect(wishes).toEqual([told]);
     s.exit();
   });
 });

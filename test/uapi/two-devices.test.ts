@@ -4,9 +4,12 @@ import { Gpu } from '../../src/devices/gpu.ts';
 import { DMA_BUF_SYNC } from '../../src/dmabuf/dma-buf-sync.ts';
 import { DMA_BUF_IOCTL_SYNC } from '../../src/uapi/dma-buf-file.ts';
 import { DRM_IOCTL_MODE_MAP_DUMB } from '../../src/uapi/drm-ioctl.ts';
+import { fenceFileAt } from '../../src/uapi/fence-file.ts';
+import { POLL } from '../../src/uapi/file.ts';
 import { pattern } from '../bench.ts';
-import { ms, Render } from './render.ts';
+import { ms, Render, word, wordAt } from './render.ts';
 import { CARDS, createDumb, handleToFd, System } from './system.ts';
+import { exportSyncFile, importSyncFile, isBusy } from './user.ts';
 
 const MIB = 2 ** 20;
 
@@ -37,6 +40,52 @@ it.each(['i915-to-amd', 'amd-to-i915'])(
       expect([fences.every(({ signaled }) => signaled), yield* r.busy(fd)]).toEqual([true, '']);
       yield* other.release();
       for (const fence of [...fences, last, gate]) fence.put();
+    });
+  },
+);
+
+const { read: READ, write: WRITE } = DMA_BUF_SYNC;
+
+it.each([
+  ['XDB-01 write-sync', WRITE, WRITE],
+  ['XDB-03 read-write-sync', READ, WRITE],
+  ['XDB-04 write-read-sync', WRITE, READ],
+] as const)(
+  '%s: the fence of a device that spins is imported; a job of another waits for the exported file',
+  (_row, imported, exported) => {
+    const r = new Render();
+    const other = new Gpu(r.system.device('gpu1'), { launchNs: 300, pixelNs: 2, bytesPerNs: 2 });
+    r.run(function* () {
+      const { fd, map } = yield* r.share();
+      const buf = r.app.fds.get(fd);
+      const target = yield* other.importBuffer(buf);
+      buf.put();
+      const endOfSpin = r.system.fence();
+      const spin = r.gpu.submit({
+        name: 'spin',
+        *run() {
+          yield* endOfSpin;
+        },
+      });
+      yield* importSyncFile(r.app, fd, imported, r.app.installFence(spin));
+      const file = yield* exportSyncFile(r.app, fd, exported);
+      const fence = fenceFileAt(r.app, file)?.syncFile.fence;
+      if (fence === undefined) throw new Error('no sync file');
+      const job = other.submit({
+        name: 'store',
+        waits: [fence],
+        writes: [target],
+        run(memory) {
+          memory.write(target.gpuVa, word(0xc0ffee), 0, 4);
+        },
+      });
+      yield* r.sim.delay(ms(10));
+      expect([yield* isBusy(r.app, file, POLL.in), job.signaled, wordAt(map.peek(0, 4))]).toEqual([true, false, 0]);
+      endOfSpin.signal();
+      yield* job;
+      expect([yield* isBusy(r.app, file, POLL.in), wordAt(map.read(0, 4))]).toEqual([false, 0xc0ffee]);
+      yield* other.release();
+      for (const each of [spin, job, endOfSpin]) each.put();
     });
   },
 );

@@ -57,6 +57,7 @@ describe('udmabuf', () => {
     [0, MFD.allowSealing],
     [F_SEAL.grow, MFD.allowSealing],
     [F_SEAL.shrink | F_SEAL.write, MFD.allowSealing],
+    [F_SEAL.shrink | F_SEAL.futureWrite, MFD.allowSealing],
     [0, 0],
   ])('seals 0x%x of a file made with flags %s are EINVAL', (seals, flags) => {
     const { d, create } = setUp(PAGE_SIZE, seals, flags);

@@ -46,6 +46,7 @@ export class GpuCache {
     this.#lines = dev.coherency.addDeviceCache({
       accessor,
       snoops: dev.coherent,
+      seesSystemCache: dev.seesSystemCache,
       ...(geometry === undefined ? {} : { geometry }),
     });
     dev.port.useCache(this.#lines, accessor);

@@ -27,6 +27,8 @@ import {
 
 /** What the recorder leaves in memory it has looked at. */
 const FILLER = 0xaa;
+/** As a number, in `<sys/mman.h>`. */
+const MAP_PRIVATE = 2;
 
 export default replayedFamily('cma-heap', (vector) => new Replay(vector));
 
@@ -56,11 +58,13 @@ class Replay {
     this.#heap = this.#app.fds.install(new DmaHeapFile(new CmaHeap(this.#sim, this.#area, coherency)));
   }
 
-  /** The answer to one operation, with the state of the area after it. */
+  /** The answer to one operation, with the state of the area after it where the recorder looked at it. */
   step(op: VectorOp): JsonObject {
     const answer = this.#answer(op);
     const { usedPages, largestFreePages } = this.#area;
-    return { ...answer, used_pages: usedPages, largest_free_pages: largestFreePages };
+    const state = { used_pages: usedPages, largest_free_pages: largestFreePages };
+    const { result = state } = op;
+    return { ...answer, ...('used_pages' in result || 'largest_free_pages' in result ? state : {}) };
   }
 
   #answer({ op, args, result = {} }: VectorOp): JsonObject {
@@ -82,7 +86,7 @@ class Replay {
           this.#mappings.delete(id);
         });
       case 'DMA_BUF_IOCTL_SYNC':
-        return this.#ret(() => this.#app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: hexIn(args, 'flags') }));
+        return this.#ret(() => this.#app.ioctl(fd, DMA_BUF_IOCTL_SYNC, { flags: flagsIn(args) }));
       case 'exporter_name': {
         const buf = this.#app.fds.get(fd);
         const key = Object.keys(result).find((one) => typeof result[one] === 'string') ?? 'name';
@@ -124,7 +128,7 @@ class Replay {
       ...(typeof args['offset'] === 'number' ? { offset: args['offset'] } : {}),
       ...(typeof args['length'] === 'number' ? { length: args['length'] } : {}),
       prot: typeof args['prot'] === 'number' ? args['prot'] : PROT.read | PROT.write,
-      shared: args['flags'] !== 'MAP_PRIVATE',
+      shared: !isPrivate(args['flags']),
     };
     const mapping = yield* this.#app.mmap(fd, range);
     this.#mappings.set(id, [...(this.#mappings.get(id) ?? []), mapping]);
@@ -155,4 +159,15 @@ class Replay {
     this.#sim.run();
     return { ret };
   }
+}
+
+/** Flags as a number or in hexadecimal. */
+function flagsIn(args: JsonObject): number {
+  return typeof args['flags'] === 'number' ? args['flags'] : hexIn(args, 'flags');
+}
+
+/** Whether the flags of a mapping, by name or as C has them, ask for a private one. */
+function isPrivate(flags: Json | undefined): boolean {
+  if (flags === undefined || flags === null) return false;
+  return flags === 'MAP_PRIVATE' || Number(flags) === MAP_PRIVATE;
 }

@@ -83,7 +83,7 @@ class Replay {
         return 'poll' in result ? { ...info, poll: this.#bench.poll(fd, 1) } : info;
       }
       case 'poll':
-        return { poll: this.#bench.poll(this.#fd, hexIn(args, 'events')) };
+        return { poll: this.#bench.poll(this.#polled(args['fence']), hexIn(args, 'events')) };
       default:
         return null;
     }
@@ -229,6 +229,11 @@ class Replay {
     if ('arg' in args) return this.#bench.ret(() => app.ioctl(this.#fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, null));
     const asked = { flags: hexIn(args, 'flags'), fd: this.#syncFile(args['fd'] ?? args['fence']) };
     return this.#bench.ret(() => app.ioctl(this.#fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, asked));
+  }
+
+  /** A fence by its number, or the buffer. */
+  #polled(fence: Json | undefined): number {
+    return typeof fence === 'number' ? this.#bench.fence(fence) : this.#fd;
   }
 
   #syncFile(what: Json | undefined): number {

@@ -4,9 +4,9 @@ import { F } from '../../../src/uapi/fcntl.ts';
 import { SYNC_IOC_FILE_INFO, SYNC_IOC_MERGE } from '../../../src/uapi/fence-file.ts';
 import { type IoctlRequest, ioctlCode } from '../../../src/uapi/ioctl.ts';
 import { SW_SYNC_IOC_CREATE_FENCE, SW_SYNC_IOC_INC } from '../../../src/uapi/sw-sync.ts';
-import { type Family, firstDifference, type Mismatch } from '../family.ts';
+import { replayedFamily } from '../family.ts';
 import { errnoOr, hexIn, UserBench } from '../user-bench.ts';
-import { type JsonObject, numberIn, stringIn, type VectorCase, type VectorOp } from '../vector-case.ts';
+import { type JsonObject, numberIn, stringIn, type VectorOp } from '../vector-case.ts';
 
 const REQUESTS: Readonly<Record<string, Pick<IoctlRequest<Record<string, never>>, 'code'>>> = {
   SYNC_IOC_MERGE,
@@ -15,18 +15,7 @@ const REQUESTS: Readonly<Record<string, Pick<IoctlRequest<Record<string, never>>
   SW_SYNC_IOC_INC,
 };
 
-const family: Family = {
-  family: 'fence-user',
-  run(vector: VectorCase): Mismatch | null {
-    const replay = new Replay();
-    for (const [index, op] of vector.ops.entries()) {
-      const difference = firstDifference(`${op.op}.result`, op.result, replay.step(op));
-      if (difference !== null) return { op: index, ...difference };
-    }
-    return null;
-  },
-};
-export default family;
+export default replayedFamily('fence-user', () => new Replay());
 
 /** Numbers of the timeline and the fence that operations on "a file" use. */
 const SPARE = -2;
@@ -43,6 +32,7 @@ class Replay {
       case 'poll':
         return { poll: this.#bench.poll(this.#bench.fence(numberIn(args, 'fence')), hexIn(args, 'events')) };
       default:
+        if (args['file'] === undefined) throw new Error(`unknown op ${op}`);
         return { ret: this.#onFile(op, args) };
     }
   }
