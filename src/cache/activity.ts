@@ -308,10 +308,16 @@ export class Activity {
 
   /** Looks whether `touch` meets one of `earlier`, which are of `work` or of those who came while it was at work. */
   #compare(work: Work, { read, write }: Touches, touch: Touch, start: number, end: number): void {
-    const found = write?.find(start, end) ?? (touch.action === 'write' ? read?.find(start, end) : undefined);
-    if (found === undefined) return;
-    const first = found.note;
-    const bytes = { start: Math.max(start, found.start), end: Math.min(end, found.end) };
+    const isWritten = write?.find(start, end) !== undefined;
+    const touches = isWritten ? write : touch.action === 'write' ? read : null;
+    let found = touches?.find(start, end);
+    while (touches != null && found !== undefined) {
+      this.#note(work, found.note, touch, { start: Math.max(start, found.start), end: Math.min(end, found.end) });
+      found = found.end < end ? touches.find(found.end, end) : undefined;
+    }
+  }
+
+  #note(work: Work, first: Touch, touch: Touch, bytes: { readonly start: number; readonly end: number }): void {
     // Of two works, the one that was submitted last is the one that had to wait.
     const other = work === touch.work ? first.work : touch.work;
     const blamed = other !== null && other.moment < work.moment ? other : work;

@@ -86,14 +86,14 @@ export class CauseFinder {
   /** Why `read` got old bytes; `null`: nothing that is known tells. */
   ofRead(read: OldRead): Cause | null {
     const { writer, side } = read;
-    if (!this.#books.syncs.enabled || writer === undefined) return null;
+    if (!this.#isKnown(writer) || writer === undefined) return null;
     return placed(this.#whyOld(read, writer), writer.side, side);
   }
 
   /** Why bytes were lost; `null` as {@link ofRead}. */
   ofLoss(loss: Loss): Cause | null {
     const { writer, older, side, isBounce } = loss;
-    if (!this.#books.syncs.enabled || writer === undefined) return null;
+    if (!this.#isKnown(writer) || writer === undefined) return null;
     const at = this.#at(loss.phys, isBounce);
     if (loss.hazard === 'cache.neighbour-destroyed') return placed(sharedLine(at, loss), writer.side, side);
     if (isBounce) return placed(whyCopiedOver(at, loss, writer), writer.side, side);
@@ -102,6 +102,12 @@ export class CauseFinder {
       return found === null ? null : placed(found, writer.side, side);
     }
     return older === undefined ? null : whyOverwritten(at, loss, writer, older);
+  }
+
+  /** Whether the log still has every call behind `writer`. */
+  #isKnown(writer: WriteCall | undefined): boolean {
+    const { syncs } = this.#books;
+    return syncs.enabled && writer !== undefined && syncs.newest - writer.seq < syncs.capacity;
   }
 
   #at(phys: number, isBounce: boolean): Handovers {
@@ -130,7 +136,11 @@ export class CauseFinder {
     if (promise !== undefined) return promise;
     if (newestIn !== 'memory') return forDevice(at, writer, forReader);
     if (holder === undefined) return deviceInvalidate(at, reader);
-    return forDevice(at, holder, { ...forReader, window: { from: holder.seq, to: writer.seq } });
+    // The old dirty line had to leave before the newer bytes came: for the device that wrote those, not for the reader.
+    const { accessor: who, side: written } = writer;
+    const toWriter: Window = { from: holder.seq, to: writer.seq };
+    const found = forDevice(at, holder, { who, side: written, window: toWriter, access: 'write', isBounce });
+    return { ...found, place: { after: holder.side, before: written } };
   }
 }
 

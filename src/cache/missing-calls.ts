@@ -61,7 +61,9 @@ function forCpuByBracket(at: Handovers, writer: WriteCall, meeting: Meeting, obj
     return { call: exporters, object, by: `exporter of ${object}`, code: 'exporter-does-not-sync', instead: begun };
   }
   const open = at.openBracket(object, who.name, window.to);
-  if (open !== undefined && open.begun.seq <= window.from) return noFence(at, who, writer, open.begun, meeting.side);
+  const isTheirs = open !== undefined && (who.brackets !== 'ioctl' || open.begun.by === who.name);
+  if (open !== undefined && isTheirs && open.begun.seq <= window.from)
+    return noFence(at, who, writer, open.begun, meeting.side);
   return { ...found, code: isBounce ? 'bounce-without-sync' : 'missing-begin-cpu-access' };
 }
 
@@ -76,7 +78,10 @@ function forCpuByMapping(at: Handovers, writer: WriteCall, meeting: Meeting, obj
     const name = functionOf(made.call);
     const call = `${name}(${made.device}, ${rightDir(made, mapping, 'from-device')})`;
     if (made.skipped) return { ...named, code: 'skipped-sync', call, by: made.by, instead: made };
-    if (!accessOf(made.dir).reads) return { ...named, code: 'wrong-direction', call, by: made.by, instead: made };
+    if (!accessOf(made.dir).reads) {
+      const wanted = mapping?.dir === made.dir ? `${mapping.call}(${device}, bidirectional)` : call;
+      return { ...named, code: 'wrong-direction', call: wanted, by: made.by, instead: made };
+    }
     if (!isBounce) return deviceFlush(at, writer);
   }
   if (mapping === undefined) return { ...named, ...missingMap(at, device, 'from-device') };
@@ -100,7 +105,8 @@ export function forDevice(at: Handovers, writer: WriteCall, meeting: Meeting): F
   const open = object === '' ? undefined : at.openBracket(object, writer.accessor.name, writer.seq);
   const made = at.covering(window, FOR_DEVICE, (record) => record.device === who.name && record.within === 0);
   const named = object === '' ? {} : { object };
-  if (made?.skipped === true && open === undefined) {
+  const isAllocation = made !== undefined && functionOf(made.call).startsWith('dmaAlloc');
+  if (made?.skipped === true && open === undefined && !isAllocation) {
     const call = `${functionOf(made.call)}(${made.device}, ${made.dir})`;
     return { ...named, code: 'skipped-sync', call, by: made.by, instead: made };
   }
