@@ -1,7 +1,7 @@
 /**
  * Where in the user's program a call stands: the nearest frame of the stack that lies outside this library.
  *
- * A {@link Site} keeps the stack as the engine took it, which costs about two microseconds; its text costs twenty times as much and is
+ * A {@link Site} keeps the stack as the engine took it, which costs about ten microseconds; its text costs several times as much and is
  * made when a report asks for it. So a site can be kept with each call of a protocol, though not with each line.
  */
 

@@ -162,7 +162,7 @@ export class CoherencyDomain {
    * by accesses. `out` may be `null`: everything but the copying happens.
    *
    * @throws {ErrnoError} `EFAULT` a byte outside memory, or an unaligned access to Device memory; nothing has happened (never retry).
-   * @throws {HazardError} `cpu-read.stale`, or `*-write.lost` of a line that had to leave; the read is done.
+   * @throws {HazardError} `cpu-read.stale`; `*-write.lost` of a line that had to leave; `access.*`, see `activity.ts`; the read is done.
    */
   cpuRead(
     phys: PhysAddr,
@@ -189,7 +189,7 @@ export class CoherencyDomain {
    * `null` in tag mode only.
    *
    * @throws {ErrnoError} `EFAULT` a byte outside memory; nothing has happened (never retry).
-   * @throws {HazardError} `*-write.lost` of a line that had to leave; the write is done.
+   * @throws {HazardError} `*-write.lost` of a line that had to leave; `access.*`, see `activity.ts`; the write is done.
    */
   cpuWrite(
     phys: PhysAddr,
@@ -216,7 +216,7 @@ export class CoherencyDomain {
    * A device reads `length` bytes at `phys` into `out` (or `null`: only the shadow looks). Charges nothing.
    *
    * @throws {ErrnoError} `EFAULT` a byte outside memory; nothing has happened (never retry).
-   * @throws {HazardError} `device-read.stale`; the read is done.
+   * @throws {HazardError} `device-read.stale`; `access.*`, see `activity.ts`; the read is done.
    */
   deviceRead(phys: PhysAddr, out: Uint8Array | null, outOffset: number, length: number, port: DevicePort): void {
     checkRange(this.memory, 'deviceRead', phys, out, outOffset, length);
@@ -237,7 +237,7 @@ export class CoherencyDomain {
    * nothing.
    *
    * @throws {ErrnoError} `EFAULT` a byte outside memory; nothing has happened (never retry).
-   * @throws {HazardError} `*-write.lost` of an old dirty line that a snooping write met; the write is done.
+   * @throws {HazardError} `*-write.lost` of an old dirty line that a snooping write met; `access.*`, see `activity.ts`; the write is done.
    */
   deviceWrite(phys: PhysAddr, src: Uint8Array | null, srcOffset: number, length: number, port: DevicePort): void {
     checkSource(this.memory, 'deviceWrite', phys, src, srcOffset, length);

@@ -69,7 +69,7 @@ export class CpuView {
    *
    * @throws {ErrnoError} `EFAULT` beyond the view: nothing has happened; or memory was unplugged since: what lies before
    *   it is done (never retry).
-   * @throws {HazardError} `cpu-read.stale` or `*-write.lost`; the read is done.
+   * @throws {HazardError} `cpu-read.stale`, `*-write.lost`, `access.*` or `fence.unsubmitted-batch`; the read is done.
    */
   read(offset: number, out: Uint8Array | null, outOffset = 0, length = (out?.length ?? 0) - outOffset): void {
     this.#check('read', offset, length);
@@ -84,7 +84,7 @@ export class CpuView {
    *
    * @throws {ErrnoError} `EFAULT` beyond the view: nothing has happened; or memory was unplugged since: what lies before
    *   it is done (never retry).
-   * @throws {HazardError} `*-write.lost`; the write is done.
+   * @throws {HazardError} `*-write.lost`, `access.*` or `fence.unsubmitted-batch`; the write is done.
    */
   write(offset: number, src: Uint8Array | null, srcOffset = 0, length = (src?.length ?? 0) - srcOffset): void {
     this.#check('write', offset, length);

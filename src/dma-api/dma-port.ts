@@ -80,7 +80,7 @@ export class DmaPort {
    *
    * @param out - `null`: everything but the copying happens (tag mode).
    * @returns bytes done; less than `length` after a fault, which is recorded.
-   * @throws {HazardError} `device-read.stale`, or `dma.*` if the address is not one of the device's (see `stray-dma.ts`), under policy
+   * @throws {HazardError} `device-read.stale`, `access.*`, or `dma.*` if the address is not one of the device's (see `stray-dma.ts`), under policy
    * `'throw'`; the read is done.
    * @throws {InvariantError} `outOffset` and `length` do not fit `out`; nothing has happened.
    */
@@ -92,7 +92,7 @@ export class DmaPort {
    * The device writes `length` bytes of `src` from `srcOffset` to `address`. As {@link read} otherwise.
    *
    * @param src - `null` only in tag mode.
-   * @throws {HazardError} `cpu-write.lost` under policy `'throw'`; the write is done.
+   * @throws {HazardError} `*-write.lost`, `access.*` or `dma.*` as in {@link read} under policy `'throw'`; the write is done.
    * @throws {InvariantError} `srcOffset` and `length` do not fit `src`; nothing has happened.
    */
   write(address: DmaAddr, src: Uint8Array | null, srcOffset: number, length: number): number {

@@ -30,6 +30,12 @@ interface CachedDevice {
   readonly port: DmaPort;
 }
 
+/** What the program calls, as reports quote it. @internal */
+export interface OwnCacheCalls {
+  readonly flush: string;
+  readonly invalidate: string;
+}
+
 /** All that a physical address can reach. */
 const ALL_BYTES = 2 ** 52;
 
@@ -38,13 +44,14 @@ export class OwnCache {
   readonly #device: CachedDevice;
   readonly #lines: DeviceCache;
   readonly #flushLineNs: number;
+  readonly #calls: OwnCacheCalls;
 
   /** @internal From now on all accesses of `device` go through it. @throws {InvariantError} a parameter out of range. */
-  constructor(device: CachedDevice, { geometry, flushLineNs = 0 }: OwnCacheParams) {
+  constructor(device: CachedDevice, { geometry, flushLineNs = 0 }: OwnCacheParams, calls = callsOf(device)) {
     assert(flushLineNs >= 0 && flushLineNs < Infinity, 'cache.flushLineNs: %s is no time', flushLineNs);
-    const { coherency, coherent: snoops, seesSystemCache, port, name } = device;
-    const calls = { beforeRead: `${name}.cache.invalidate()`, afterWrite: `${name}.cache.flush()` };
-    const accessor: Accessor = { ...port.accessor, ...calls };
+    const { coherency, coherent: snoops, seesSystemCache, port } = device;
+    const accessor: Accessor = { ...port.accessor, beforeRead: calls.invalidate, afterWrite: calls.flush };
+    this.#calls = calls;
     this.#device = device;
     this.#flushLineNs = flushLineNs;
     const shape = geometry === undefined ? {} : { geometry };
@@ -69,7 +76,7 @@ export class OwnCache {
    * @throws {HazardError} `*-write.lost` old lines went over newer bytes; the flush is done and charged.
    */
   flush(): number {
-    this.#note('device-flush', 'flush');
+    this.#note('device-flush', this.#calls.flush);
     const before = this.#lines.counters.cleaned;
     const cleaned = () => this.#lines.counters.cleaned - before;
     try {
@@ -87,23 +94,19 @@ export class OwnCache {
    * @throws {HazardError} `*-write.lost` bytes that nobody else had are gone; the invalidate is done.
    */
   invalidate(): number {
-    this.#note('device-invalidate', 'invalidate');
+    this.#note('device-invalidate', this.#calls.invalidate);
     return this.#lines.invalidate().invalidated;
   }
 
-  #note(op: 'device-flush' | 'device-invalidate', verb: string): void {
+  #note(op: 'device-flush' | 'device-invalidate', call: string): void {
     const { sim, name: device } = this.#device;
     if (!sim.syncs.enabled) return;
-    const call = `${device}.cache.${verb}()`;
+    const phys = onePiece(0, ALL_BYTES);
     const who = { by: `${device} driver`, device, object: '', dir: 'none' } as const;
-    sim.syncs.note({
-      timeNs: sim.now,
-      op,
-      call,
-      ...who,
-      phys: onePiece(0, ALL_BYTES),
-      skipped: false,
-      site: sim.site(),
-    });
+    sim.syncs.note({ timeNs: sim.now, op, call, ...who, phys, skipped: false, site: sim.site() });
   }
+}
+
+function callsOf({ name }: CachedDevice): OwnCacheCalls {
+  return { flush: `${name}.cache.flush()`, invalidate: `${name}.cache.invalidate()` };
 }

@@ -74,7 +74,7 @@ export class UserMapping {
    *
    * @throws {ErrnoError} `EFAULT` out of the mapping, or no right to read: a program would get a signal; nothing has happened
    *   (never retry).
-   * @throws {HazardError} `cpu-read.stale` under policy `'throw'`; the read is done.
+   * @throws {HazardError} `cpu-read.stale`, `*-write.lost`, `access.*` or `fence.unsubmitted-batch` under policy `'throw'`; the read is done.
    * @throws {InvariantError} it was unmapped, or a number is no whole number >= 0.
    */
   read(offset: number, length: number): Uint8Array {
@@ -95,7 +95,7 @@ export class UserMapping {
    * Writes `bytes` at `offset`. Charges the accesses.
    *
    * @throws {ErrnoError} `EFAULT` out of the mapping, or no right to write; nothing has happened (never retry).
-   * @throws {HazardError} `*-write.lost` under policy `'throw'`; the write is done.
+   * @throws {HazardError} `*-write.lost`, `access.*` or `fence.unsubmitted-batch` under policy `'throw'`; the write is done.
    * @throws {InvariantError} it was unmapped, or `offset` is no whole number >= 0.
    */
   write(offset: number, bytes: Uint8Array): void {
